@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := .venv/bin/python -m pip -qq
 STAMP := .venv/.stamps
 
-.PHONY: help env compiled serve check pure test tests test-python pythons chaos mutants lint style types format release bench lock clients newest clean
+.PHONY: help env compiled serve check pure test tests test-python pythons chaos mutants lint style types format release bench lock clients fuzz newest clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,9 @@ lock: ## remake the locks from the ranges (ARGS="--upgrade" for newer versions)
 clients: env ## the real clients and servers that the tests talk to
 	@scripts/clients.sh
 	@scripts/services.sh
+
+fuzz: env # the admin API by its own description, as every role, with a fuzzer that is installed aside (scripts/fuzz.sh); ten minutes
+	@scripts/fuzz.sh
 
 newest: clients # the newest version of every client, installed aside and tried; the pins stay (scripts/newest.sh)
 	@scripts/newest.sh $(ARGS)

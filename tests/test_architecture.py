@@ -54,6 +54,7 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     "base_url": set(),
     "revision": set(),
     "sse": {"body"},
+    "amounts": set(),
     "api_key": set(),
     "limits": set(),
     "memo": set(),

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -229,7 +230,7 @@ def test_a_day_without_requests(call: Call, ann: dict[str, Any]) -> None:
         "email": "ann@example.com", "plan": "pro", "day": "2026-11-25", "counted": 0, "refunded": 0, "limit": 50_000,
         "requests": [],
     }  # fmt: skip
-    assert "0 of 50000 requests counted, 0 refunded" in call("usage", EMAIL).out
+    assert "0 of 50,000 requests counted, 0 refunded" in call("usage", EMAIL).out
 
 
 def plant(
@@ -347,7 +348,7 @@ def test_the_wrong_secrets_file_is_noticed(call: Call, ann: dict[str, Any], data
     file.write_bytes((data.parent / "other" / "secrets.json").read_bytes())
     failed = call("user", "list")
     assert failed.code == 1
-    assert "1 API keys in the database were made with pepper" in failed.err
+    assert "1 API key was made with pepper" in failed.err
     file.write_bytes(kept)
     assert call("user", "list").code == 0
 
@@ -435,3 +436,25 @@ def test_a_key_gets_limits_within_its_plans_and_loses_them(call: Call, ann: dict
 
 def test_an_admin_is_told_how_to_get_a_password(call: Call) -> None:
     assert "Forgotten password" in call("user", "create", EMAIL, "--admin", "--verified").out
+
+
+def test_a_backup_is_one_moments_whole_and_in_the_trail(
+    call: Call, ann: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    copies = tmp_path / "copies"
+    made = call("backup", str(copies), "--json").json
+    assert made["copy"] == str(copies / "penstock.db")
+    assert stat.S_IMODE((copies / "penstock.db").stat().st_mode) == 0o600
+    assert [path.name for path in copies.iterdir()] == ["penstock.db"]
+    users = call("user", "list", "--json").out
+    call("user", "create", "--email", "later@example.com")
+    assert "Copied to" in call("backup", str(copies)).out, "it takes the older one's place"
+    assert call("backup", "--made", "--json").json["copy"] is None
+    found = call("audit", "list", "--json").json["entries"]
+    assert [it["action"] for it in found][:2] == ["backup_made", "backup_made"]
+    (copies / "secrets.json").write_bytes((data / "secrets.json").read_bytes())
+    (copies / "secrets.json").chmod(0o600)
+    assert call("user", "list", "--json", "--data", str(copies)).out != users
+    for wrong in ((), (str(copies), "--made"), (str(data),), (str(data / "penstock.db" / "x"),)):
+        assert call("backup", *wrong).code == 1, wrong
+    assert sorted(path.name for path in copies.iterdir() if path.name.endswith(".part")) == []

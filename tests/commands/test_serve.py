@@ -184,7 +184,9 @@ def test_one_server_for_a_data_directory(environ: dict[str, str]) -> None:
         server.stop()
 
 
-def test_an_address_that_others_can_reach_wants_an_owner_and_gets_no_demo(environ: dict[str, str]) -> None:
+def test_case_2_an_address_that_others_can_reach_wants_an_owner_and_gets_no_demo(
+    environ: dict[str, str],
+) -> None:
     refused = run(environ, "serve", "--host=0.0.0.0")
     assert refused.returncode == 1
     assert refused.stdout == ""

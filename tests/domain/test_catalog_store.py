@@ -133,7 +133,7 @@ async def test_a_plan_that_users_have_is_not_removed(database: Database):
             )
         )
     part = msgspec.structs.replace(DEFAULT, plans=tuple(plan for plan in DEFAULT.plans if plan.id == "free"))
-    with pytest.raises(CatalogError, match='plan "starter" cannot be removed: 1 users have it'):
+    with pytest.raises(CatalogError, match='plan "starter" cannot be removed: 1 user has it'):
         await apply(database, part, prune=True)
     assert len((await load(database)).plans) == 3
 

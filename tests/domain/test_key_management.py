@@ -11,6 +11,7 @@ from penstock.core.api_key import display, is_well_formed
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
 from penstock.domain.keys.management import BadKeyWish, KeyNotKept, KeyWish, NewKey, NoSuchKey
+from penstock.store.sealed import Resealed, reseal
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import api_keys
@@ -204,8 +205,10 @@ async def test_after_a_rotation_old_keys_are_known_and_copies_sealed_anew(
     async with database.transaction() as conn:
         await management.check_peppers(conn, secrets_file)
         assert await management.reveal_key(conn, secrets_file, user.id, made.id) == made.key
-        assert await management.reseal_keys(conn, secrets_file, secrets.token_bytes) == 1
-        assert await management.reseal_keys(conn, secrets_file, secrets.token_bytes) == 0
+    only = [management.SEALED_KEYS]
+    assert await reseal(database, only, secrets_file, secrets.token_bytes) == Resealed(1)
+    assert await reseal(database, only, secrets_file, secrets.token_bytes) == Resealed()
+    async with database.connect() as conn:
         assert await management.reveal_key(conn, secrets_file, user.id, made.id) == made.key
         digest = await conn.scalar(select(api_keys.c.digest).where(api_keys.c.id == made.id))
     assert digest in secrets_file.digests(made.key)
@@ -217,7 +220,7 @@ async def test_another_installations_secrets_are_noticed(
     made = await make_key(database, secrets_file, user)
     stranger = SecretsFile.make(tmp_path / "other.json", secrets.token_bytes)
     async with database.connect() as conn:
-        with pytest.raises(SecretsFileError, match=r"1 API keys .*other\.json does not hold"):
+        with pytest.raises(SecretsFileError, match=r"1 API key was .*other\.json does not hold"):
             await management.check_peppers(conn, stranger)
         with pytest.raises(SecretsFileError, match="sealed with key"):
             await management.reveal_key(conn, stranger, user.id, made.id)

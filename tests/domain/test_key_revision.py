@@ -18,6 +18,7 @@ from penstock.domain.keys.management import KeyWish, NewKey
 from penstock.domain.revisions import KeyChange, read_key_changes, read_revisions
 from penstock.domain.staff import membership
 from penstock.domain.trail.entries import SYSTEM
+from penstock.store import sealed
 from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
 from penstock.store.sql.key_changes import WATCHED, has_triggers
@@ -151,7 +152,8 @@ async def _touch(conn: AsyncConnection, it: Keys) -> None:
 
 async def _reseal(conn: AsyncConnection, it: Keys) -> None:
     it.secrets_file.rotate(secrets.token_bytes)
-    assert await management.reseal_keys(conn, it.secrets_file, secrets.token_bytes) == 1
+    row = (it.made.id,)
+    assert await sealed._reseal_one(conn, management.SEALED_KEYS, row, it.secrets_file, secrets.token_bytes)
 
 
 async def _role(conn: AsyncConnection, it: Keys) -> None:

@@ -418,3 +418,51 @@ async def test_what_is_read_is_what_the_contract_says(staffed: Staffed) -> None:
         path = BASE + row.route.partition(" ")[2].replace(":path", "")
         told = CONTRACT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         Draft202012Validator(resolved(told)).validate(answer.json())
+
+
+# ---- what a fuzzer has found that reads the contract (``docs/decisions/0034-fuzzing-the-admin-api.md``): each by its kind
+
+
+async def test_a_path_says_every_method_by_which_it_is_called(staffed: Staffed) -> None:
+    """Each method of a path is a route of its own, and the first of them alone was said."""
+    call = staffed.callers[0]
+    by_path: dict[str, set[str]] = {}
+    for row in staffed.api.rows:
+        method, _, path = row.route.partition(" ")
+        by_path.setdefault(path, set()).update({method, "HEAD"} if method == "GET" else {method})
+    for path, methods in by_path.items():
+        tried = re.sub(r"\{[^}]+\}", "absent", path)
+        for method in ("OPTIONS", "TRACE", *({"GET", "POST", "PUT", "DELETE", "PATCH"} - methods)):
+            answer = await call(f"{method} {tried}")
+            if answer.status_code != 405:  # the same words are an id of another path
+                assert answer.status_code in {200, 400, 404}, (method, path)
+                continue
+            allowed = set(answer.headers["allow"].split(", "))
+            assert methods <= allowed, (method, path)
+            assert method not in allowed, (method, path)
+            assert answer.json()["code"] == "method_not_allowed"
+    assert {"GET", "HEAD", "POST"} == set((await call("DELETE /users")).headers["allow"].split(", "))
+
+
+async def test_a_dry_run_is_said_in_the_words_of_the_contract_and_no_others(staffed: Staffed) -> None:
+    call, ann = staffed.callers[0], await staffed.person("ann@example.com")
+    words = CONTRACT["components"]["parameters"]["AdminDryRun"]["schema"]["enum"]
+    for word in words:
+        answer = await call(f"POST /users/{ann}/disable?dry_run={word}")
+        assert answer.status_code == 200, (word, answer.text)
+        stays = '"disabled_at":null' in (await call(f"GET /users/{ann}")).text
+        assert stays == (word in ("1", "true")), word
+        await call(f"POST /users/{ann}/enable")
+    for word in ("2", "01", "True", "yes", "null", "-1", "1.0", "%20", "1&dry_run=x"):
+        answer = await call(f"POST /users/{ann}/disable?dry_run={word}")
+        assert (answer.status_code, answer.json()["field"]) == (400, "dry_run"), word
+
+
+async def test_an_idempotency_key_is_what_the_contract_says(staffed: Staffed) -> None:
+    call, ann = staffed.callers[0], await staffed.person("ann@example.com")
+    said = CONTRACT["components"]["parameters"]["AdminIdempotencyKey"]["schema"]
+    for key in ("a", "~", "a b", "x" * 255, "x" * 256, "a\tb", "\x7f", "é", ""):
+        fits = re.search(said["pattern"], key) is not None and len(key) <= said["maxLength"]
+        headers = {b"idempotency-key": key.encode("latin-1")}
+        answer = await call.http.post(f"{BASE}/users/{ann}/verify", headers=headers)
+        assert (answer.status_code != 400) == fits, (key, answer.text)

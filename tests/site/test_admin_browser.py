@@ -4,11 +4,11 @@ import asyncio
 import secrets
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
 from penstock.domain.accounts import accounts
 from penstock.domain.captures.kept import captures_of
-from penstock.domain.captures.orders import running_orders
+from penstock.domain.captures.orders import begin_capture, running_orders
 from penstock.domain.exports import backfills, destinations
 from penstock.domain.exports.places import DestinationWish
 from penstock.domain.keys import management
@@ -76,40 +76,36 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
     await page.wait_for_url("**/admin/users/usr_*")
     await page.select_option("#plan-of", "pro")
     await reader.press("Put on this plan")
-    await reader.press("Put on pro")
-    await page.wait_for_selector("text=Done. It is in the audit log")
+    await reader.press("Put on pro", "Done. It is in the audit log")
     hotel.house.clock.now += 60  # the newest change comes first
     await page.click("main >> text=Disable")
     await reader.fill(reason="a test")
     await reader.press("Disable the account")
     await page.wait_for_selector(".badge:has-text('disabled')")
     await page.click("section:has-text('Changes by staff') >> tbody a >> nth=0")
-    await reader.press("Undo this change")
-    await page.wait_for_selector("text=The change is undone")
+    await reader.press("Undo this change", "The change is undone")
     await page.goto(f"{hotel.origin}/admin/users/{await id_of(hotel, ANN)}")
     assert await page.locator(".badge:has-text('open')").count() == 1
-    await reader.press("View as this person")
-    await page.wait_for_selector("text=as their owner does")
+    await reader.press("View as this person", "as their owner does")
     await page.click("text=Stop viewing")
     await page.wait_for_url("**/admin/users/usr_*")
-    await page.click("aside >> text=Plans")
+    await reader.menu("Plans")
     await page.click("main a[href='/admin/plans/free']")
     await page.fill("#p-daily", "77")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=What would change")
-    await reader.press("Apply")
-    await page.wait_for_selector("text=Applied.")
+    await reader.enter("What would change")
+    await reader.press("Apply", "Applied.")
     async with hotel.house.store.database.connect() as conn:
         assert (await accounts.user_by_email(conn, ANN)).plan_id == "pro"
     await a_provider_is_added_drained_and_published_from(reader, hotel)
     await somebody_is_captured_and_read(reader, hotel)
-    await an_account_and_a_key_are_made_by_keyboard(page)
+    await an_account_and_a_key_are_made_by_keyboard(reader)
     await a_webhook_is_added_with_a_rule_and_comes_back(reader)
     assert reader.complaints == []
 
 
-async def an_account_and_a_key_are_made_by_keyboard(page: Page) -> None:
+async def an_account_and_a_key_are_made_by_keyboard(reader: Watched) -> None:
     """By tabulator, space, enter and letters alone."""
+    page = reader.page
 
     async def on_to(word: str) -> None:
         """Tab until what is called so has the focus."""
@@ -130,8 +126,7 @@ async def an_account_and_a_key_are_made_by_keyboard(page: Page) -> None:
     await on_to("Plan")
     await page.keyboard.type("pro")
     await on_to("Make the account")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=The account is made")
+    await reader.enter("The account is made")
     await on_to("To the account")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/users/usr_*")
@@ -142,49 +137,45 @@ async def an_account_and_a_key_are_made_by_keyboard(page: Page) -> None:
     await page.keyboard.type("ci")
     await on_to("claude-haiku-4.5")
     await page.keyboard.press("Space")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=The key ci")
+    await reader.enter("The key ci")
 
 
 async def a_provider_is_added_drained_and_published_from(reader: Watched, hotel: Hotel) -> None:
     page, wire = reader.page, hotel.house.wires["wire-chat"]
     wire.script = lambda asked: asked.answer(b'{"data": [{"id": "rye"}]}')
-    await page.click("aside >> text=Providers")
+    await reader.menu("Providers")
     await page.click("text=Add a provider")
     await page.select_option("#f-kind", "custom")
-    await reader.fill(id="mill", url=f"http://127.0.0.1:{wire.port}/v1", secret="a-key-of-the-mill-4f2a")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=The provider has answered and is added")
+    await reader.send(
+        "The provider has answered and is added",
+        id="mill",
+        url=f"http://127.0.0.1:{wire.port}/v1",
+        secret="a-key-of-the-mill-4f2a",
+    )
     assert "a-key-of" not in await page.content()
     await page.focus("#keys >> text=key-1")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=4f2a")
+    await reader.enter("4f2a")
     await page.click("main >> text=Drain")
     await reader.fill(reason="a test")
     await reader.press("Drain it")
     await page.wait_for_selector(".badge:has-text('drained')")
-    await reader.press("Enable")
-    await page.wait_for_selector("text=Said.")
+    await reader.press("Enable", "Said.")
     await page.click("main >> text=mill")
     await reader.press("See what it has")
     await page.check("input[name='model-rye']")
-    await reader.press("Publish what is ticked")
-    await page.wait_for_selector("text=Applied.")
+    await reader.press("Publish what is ticked", "Applied.")
 
 
 async def somebody_is_captured_and_read(reader: Watched, hotel: Hotel) -> None:
     page = reader.page
-    await page.click("aside >> text=Captures")
-    await reader.fill(email=ANN, reason="ticket 42", current=PASSWORD)
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=Said.")
+    await reader.menu("Captures")
+    await reader.send("Said.", email=ANN, reason="ticket 42", current=PASSWORD)
     await captured(hotel)
     await page.click("text=What is kept")
     await page.fill("input[name='reason']", "ticket 42")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=That you have read it is in the audit log")
+    await reader.enter("That you have read it is in the audit log")
     assert "Say something" in await page.inner_text("main")
-    await page.click("aside >> text=Captures")
+    await reader.menu("Captures")
     await reader.press("End it")
     await page.wait_for_selector(".badge:has-text('ended')")
 
@@ -213,48 +204,41 @@ async def captured(hotel: Hotel) -> None:
 
 async def a_webhook_is_added_with_a_rule_and_comes_back(reader: Watched) -> None:
     page = reader.page
-    await page.click("aside >> text=Notifications")
+    await reader.menu("Notifications")
     await page.select_option("#w-shape", "slack")
-    await reader.fill(name="pager", url="https://hooks.example.com/secret-path")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=The secret of pager")
+    await reader.send("The secret of pager", name="pager", url="https://hooks.example.com/secret-path")
     assert "whsec_" in await page.inner_text("main")
     await page.select_option("#r-event", "model")
     await page.select_option("#r-least", "critical")
     await page.focus("#r-quiet")
     await page.keyboard.type("22:00-07:00")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=Events go by it from now on")
+    await reader.enter("Events go by it from now on")
     text = await page.inner_text("main")
     assert "22:00-07:00" in text
     assert "whsec_" not in text
     assert "secret-path" not in await page.content()
     await page.focus("button[aria-label='Remove the webhook pager']")
-    await page.keyboard.press("Enter")
-    await page.wait_for_selector("text=the change can be undone")
+    await reader.enter("the change can be undone")
     await page.goto(page.url.partition("/admin")[0] + "/admin/changes")
     await page.click("main tbody tr:has-text('webhook'):has-text('removed') >> a")
-    await reader.press("Undo this change")
-    await page.wait_for_selector("text=The change is undone")
-    await page.click("aside >> text=Notifications")
+    await reader.press("Undo this change", "The change is undone")
+    await reader.menu("Notifications")
     await page.wait_for_selector("td:has-text('hooks.example.com')")
-    await page.click("aside >> text=Exports")
+    await reader.menu("Exports")
     await reader.fill(name="lake")
     await page.select_option("#d-kind", "file")
-    await reader.press("Add it")
-    await page.wait_for_selector("text=lake is added")
+    await reader.press("Add it", "lake is added")
     await page.focus("summary:has-text('Send lake')")
     await page.keyboard.press("Enter")
     await page.fill("details:has-text('Send lake') >> input[name=from]", "2026-01-01")
-    await reader.press("Send them")
-    await page.wait_for_selector("text=What was settled then is sent")
+    await reader.press("Send them", "What was settled then is sent")
     await page.wait_for_selector("h2:has-text('Of the past')")
 
 
 async def something_goes_out(hotel: Hotel) -> None:
     """So that the pages have something to show: a webhook that refuses, a rule, what lasts, and exports."""
     store, now = hotel.house.store, int(hotel.house.clock.now * 1000)
-    service = hotel.house.service
+    service, ann = hotel.house.service, await id_of(hotel, ANN)
     assert service is not None
     assert service.notifier is not None
     async with store.database.transaction() as conn:
@@ -278,8 +262,16 @@ async def something_goes_out(hotel: Hotel) -> None:
         await backfills.start_backfill(
             conn, found, "2027-01-01", "", SYSTEM, now=now, entropy=secrets.token_bytes
         )
-        out = Condition("model.out", "m-1", "All providers of m-1 are out (server).")
-        await staff_events.observe(conn, service.notifier._teller, [out], now=now)
+        long = RuleWish("model", "info", recipient=ANN)
+        await rules.add_rule(conn, long, SYSTEM, now=now, entropy=secrets.token_bytes)
+        seen = [
+            Condition("model.out", "m-1", "All providers of m-1 are out (server)."),
+            Condition("backup.old", "backup", "No backup was made for more than 36 hours"),
+            Condition("abuse.burst", "sign-ups", "52 new accounts within an hour"),
+        ]
+        await staff_events.observe(conn, service.notifier._teller, seen, now=now)
+        reason = "a reason that is not short, and then some " * 3
+        await begin_capture(conn, ann, "", reason, 3, SYSTEM, now=now, entropy=secrets.token_bytes)
     await service.notifier.round()
 
 

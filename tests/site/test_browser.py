@@ -113,8 +113,28 @@ class Watched:
         for name, value in fields.items():
             await self.page.fill(f"main [name={name}]:visible", value)
 
-    async def press(self, text: str) -> None:
+    async def press(self, text: str, then: str = "") -> None:
+        """Press a button, until the page says ``then``."""
         await self.page.click(f"main button:has-text('{text}')")
+        await self._says(then)
+
+    async def enter(self, then: str) -> None:
+        """Press Enter where the focus is, until the page says ``then``."""
+        await self.page.keyboard.press("Enter")
+        await self._says(then)
+
+    async def send(self, then: str, **fields: str) -> None:
+        """Fill a form and send it by Enter, until the page says ``then``."""
+        await self.fill(**fields)
+        await self.enter(then)
+
+    async def menu(self, entry: str) -> None:
+        """Go to a page by the menu beside."""
+        await self.page.click(f"aside >> text={entry}")
+
+    async def _says(self, then: str) -> None:
+        if then:
+            await self.page.wait_for_selector(f"text={then}")
 
     async def judge(self, path: str, themes: Sequence[Theme] = THEMES) -> list[str]:
         """What is wrong with a page, in both widths and these themes."""

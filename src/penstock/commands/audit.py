@@ -21,6 +21,7 @@ from penstock.commands.installation import (
     utc_moment,
 )
 from penstock.commands.options import At
+from penstock.core.amounts import amount
 from penstock.domain.staff import undo
 from penstock.domain.trail import chain, changes, entries
 from penstock.domain.trail.chain import Verdict
@@ -62,7 +63,9 @@ def verify_trail(
     elif verdict.broken is not None:
         answer(f"broken at entry {verdict.broken}: {verdict.why}")
     else:
-        answer(f"{verdict.entries} entries, {verdict.first} to {verdict.last}, are as they were written.")
+        answer(
+            f"{amount(verdict.entries, 'entry', 'entries')}, {verdict.first} to {verdict.last}: as they were written."
+        )
         answer(f"The last one: {verdict.last}:{verdict.head}")
         if verdict.unsealed:
             answer(f"{verdict.unsealed} are not sealed yet.")

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from penstock.commands.installation import HERE, CommandError, answer, answer_json, read_settings, tell
 from penstock.commands.options import At
+from penstock.core.amounts import amount
 from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import replay
 from penstock.settings import Settings
@@ -50,7 +51,7 @@ def move_to(
     rows = sum(table.rows for table in moved.tables)
     filled = sum(table.rows > 0 for table in moved.tables)
     answer(
-        f"Moved {rows} rows of {filled} tables from {moved.source} to {moved.target}; "
+        f"Moved {amount(rows, 'row')} of {amount(filled, 'table')} from {moved.source} to {moved.target}; "
         "read back, they are the same.\n"
         "\n"
         "Now set, with the password and the options that --to was given:\n"

@@ -76,6 +76,7 @@ app.command(
     help="Keep what an account asks and gets for a time, sealed; and read it for a reason.",
 )
 app.command("penstock.commands.secrets:secrets_app", name="secrets")
+app.command("penstock.commands.backup:backup", name="backup")
 app.command("penstock.commands.migrate:migrate", name="migrate")
 app.command("penstock.commands.move:move_to", name="move")
 app.command("penstock.commands.serve:simulate", name="simulate")
@@ -105,6 +106,7 @@ LINES: Mapping[str, str] = {
     "capture": "Keep what an account asks and gets for a time, and read it.",
     "audit": "List, export and verify the trail of what was done.",
     "secrets": "Look after the secrets file: what it holds, and new secrets.",
+    "backup": "Copy the database, or say that it was copied.",
     "migrate": "Bring the database to what this version needs.",
     "move": "Move everything to another database.",
     "simulate": "Run the scripted provider, for drills.",

@@ -18,6 +18,7 @@ from penstock.commands.installation import (
     table,
 )
 from penstock.commands.options import At
+from penstock.core.amounts import amount
 from penstock.core.body.envelope import read_body
 from penstock.core.catalog import Model
 from penstock.core.endpoints import ENDPOINTS, Endpoint
@@ -188,8 +189,9 @@ def _show(found: _Explained, *, json: bool) -> None:
     if json:
         answer_json(found)
         return
+    asked = found.asked or "any number of"
     answer(
-        f"{found.model}, called as {found.dialect}: about {found.prompt} tokens, {found.asked or 'any number of'} asked for"
+        f"{found.model}, called as {found.dialect}: about {amount(found.prompt, 'token')}, {asked} asked for"
     )
     rows = [
         (
@@ -235,7 +237,7 @@ def _show_made(found: TrailOfRequest, *, json: bool) -> None:
     credential = f"/{found.credential}" if found.credential else ""
     answer(
         f"{found.id}: {found.model}, {found.outcome or 'running'} by {found.provider}{credential} "
-        f"after {found.attempts} {'attempt' if found.attempts == 1 else 'attempts'}"
+        f"after {amount(found.attempts, 'attempt')}"
     )
     rows = [
         (

@@ -17,6 +17,7 @@ from penstock.commands.installation import (
     utc_moment,
 )
 from penstock.commands.options import At
+from penstock.core.amounts import amount
 from penstock.domain.accounts import accounts
 from penstock.domain.ledger.usage import DayReport, RequestLine, day_report
 
@@ -57,7 +58,7 @@ def usage(
         answer_json(report)
         return
     answer(
-        f"{report.email} ({report.plan}), {report.day}: {report.counted} of {report.limit} requests counted, "
+        f"{report.email} ({report.plan}), {report.day}: {report.counted} of {amount(report.limit, 'request')} counted, "
         f"{report.refunded} refunded."
     )
     if report.requests:

@@ -6,6 +6,7 @@ Said in our own words, with names of the catalogue: what a provider or a mail se
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
+from penstock.core.amounts import amount
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.notifications.staff_events import Condition
 from penstock.operations.health import Health
@@ -21,11 +22,18 @@ def conditions_of_parts(health: Health) -> list[Condition]:
         for name in health.down()
     ]
     if health.differences:
-        text = f"{health.differences} counts of the last whole day are not those of the ledger's rows"
+        places = amount(health.differences, "place")
+        text = f"Yesterday's counts differ from the ledger's rows in {places}"
         found.append(Condition("ledger.difference", "ledger", text))
     if health.trail_broken is not None:
         text = f"The trail is broken at the entry {health.trail_broken}"
         found.append(Condition("trail.broken", "trail", text))
+    found += [
+        Condition(
+            "job.late", name, f"The job {name} has not come to its end for {int(seconds // 60)} minutes"
+        )
+        for name, seconds in health.jobs.late().items()
+    ]
     return found
 
 

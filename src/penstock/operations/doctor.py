@@ -17,6 +17,7 @@ from typing import Literal, cast
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.amounts import amount
 from penstock.core.body import scanner
 from penstock.core.catalog import Credential, Upstream
 from penstock.core.dialects.interface import NO_VERSION
@@ -212,7 +213,11 @@ async def _database(database: Database, settings: Settings) -> list[Finding]:
             return [Finding("fail", "database", text, "stop the server and restore the backup")]
         people = await accounts.count_users(conn)
         findings.append(
-            Finding("ok", "database", f"{database.name}, schema as this program needs it, {people} accounts")
+            Finding(
+                "ok",
+                "database",
+                f"{database.name}, schema as this program needs it, {amount(people, 'account')}",
+            )
         )
         findings += await _keys(conn, settings)
         if not await accounts.any_owner(conn):
@@ -290,7 +295,7 @@ async def _ledger(conn: AsyncConnection) -> Finding:
         return Finding("ok", "ledger", "the counts of today and yesterday are the rows behind them")
     first = wrong[0]
     text = (
-        f"{len(wrong)} numbers differ from their rows; {first.table}.{first.column} of "
+        f"{amount(len(wrong), 'number differs', 'numbers differ')} from the rows; {first.table}.{first.column} of "
         f"{' '.join(map(str, first.of))} is {first.kept} for {first.rows}"
     )
     return Finding(
@@ -311,7 +316,7 @@ async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
     except SecretsFileError as error:
         return [Finding("fail", "secrets", str(error), "the backup has it")]
     return [
-        Finding("ok", "secrets", f"{path}, {len(secrets_file.pepper_ids)} peppers"),
+        Finding("ok", "secrets", f"{path}, {amount(len(secrets_file.pepper_ids), 'pepper')}"),
         Finding("ok", "keys", f"{count} not revoked, all made with peppers of the file"),
     ]
 

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock import __version__
+from penstock.core.amounts import amount
 from penstock.core.body import scanner
 from penstock.core.quoting import json_string, shell_word
 from penstock.domain.accounts import accounts
@@ -274,8 +275,9 @@ def _offers(greeting: Greeting) -> tuple[str, ...]:
             if rest:
                 said.append(f"{rest} more: penstock models '{offer.provider}/*'")
         else:
+            found = amount(offer.found, "model")
             said.append(
-                f"{offer.provider}: {offer.found} models found, none published: penstock models add '{offer.provider}/*'"
+                f"{offer.provider}: {found} found, none published: penstock models add '{offer.provider}/*'"
             )
     return tuple(said)
 

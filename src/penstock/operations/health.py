@@ -1,5 +1,6 @@
 """Health of the parts that a process needs, for readiness and the metrics."""
 
+import time
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -16,6 +17,31 @@ class PartHealth(msgspec.Struct, frozen=True):
     failures: int
 
 
+class JobTimes:
+    """When each job of this process last came to its end, by a clock that never jumps."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds."""
+        self._clock = clock
+        self._every: dict[str, float] = {}
+        self._done: dict[str, float] = {}
+
+    def expect(self, name: str, every: float) -> None:
+        """From now on a job is done each so many seconds."""
+        self._every[name] = every
+        self._done[name] = self._clock()
+
+    def done(self, name: str) -> None:
+        """It has come to its end."""
+        self._done[name] = self._clock()
+
+    def late(self) -> dict[str, float]:
+        """Those that have not come to their end for more than twice their time, with the seconds since they last did."""
+        now = self._clock()
+        since = {name: now - at for name, at in self._done.items()}
+        return {name: seconds for name, seconds in since.items() if seconds > 2 * self._every[name]}
+
+
 class Health:
     """Looks at its parts when it is asked, and remembers how often each was found to have failed."""
 
@@ -23,6 +49,7 @@ class Health:
         """``owed`` tells how many ends of requests the database has not taken yet."""
         self._parts = dict(parts)
         self._owed = owed
+        self.jobs = JobTimes()
         self._failing: set[str] = set()
         self._failures: dict[str, int] = {}
         self.differences: int | None = None

@@ -1,10 +1,10 @@
 """Maintenance beside the requests, in two rounds: one every second or so, one every few minutes.
 
-The quick round follows catalogue, keys and secrets, looks at the health of every part, tells the metrics of this worker,
-hears of other processes what they have met at upstreams, writes when keys were last used, and mails those who have used
-most of a day. The slow round deletes what is over (sessions, codes, counts of attempts, accounts whose owners have left, old
-rows of the ledger), puts hours together that no page shows apart any more, and once a day compares yesterday's counts with
-the ledger's rows.
+The quick round follows catalogue, keys, secrets and the key ring, looks at the health of every part, tells the metrics of
+this worker, hears of other processes what they have met at upstreams, writes when keys were last used, and mails those who
+have used most of a day. The slow round deletes what is over (sessions, codes, counts of attempts, accounts whose owners have
+left, old rows of the ledger), seals anew what an older key of the ring has sealed, puts hours together that no page shows
+apart any more, and once a day compares yesterday's counts with the ledger's rows.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ from penstock.operations.captures import Captures
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health
+from penstock.operations.key_ring import KeyRing
 from penstock.operations.metrics import SharedMetrics
 from penstock.operations.shared_hints import SharedHints
 from penstock.operations.upstreams import UpstreamWatch
@@ -50,6 +51,11 @@ from penstock.timeouts import to_its_end
 
 log = logging.getLogger("penstock.operations.maintenance")
 
+FOLLOWING = "following changes"
+MAINTENANCE = "maintenance"
+"""The names of the two rounds, as staff are told of them."""
+_FOLLOWED_SECONDS = 60.0
+"""Within which the quick round has to come to its end, however often it is begun."""
 _FLUSH_SECONDS = 30.0
 _NOTICES_SECONDS = 30.0
 """Between two looks at who has used most of a day."""
@@ -121,7 +127,7 @@ class Maintenance:
         self._captures = captures
         self._capture_days = capture_days
         self._mail_days = mail_days
-        self._secrets_file = secrets_file
+        self._secrets_file, self._ring = secrets_file, KeyRing(database, secrets_file)
         self._checked = 0
         """The day of the last checkpoint of the trail."""
         self._reconciled = 0
@@ -132,6 +138,8 @@ class Maintenance:
     @asynccontextmanager
     async def running(self, at_end: Callable[[], None]) -> AsyncGenerator[None]:
         """Both rounds go on until the end; what is not written by then is written last, after ``at_end``."""
+        self._health.jobs.expect(FOLLOWING, max(self._quick_seconds, _FOLLOWED_SECONDS))
+        self._health.jobs.expect(MAINTENANCE, _SLOW_SECONDS)
         try:
             async with running_beside(self._quick(), self._slow()):
                 yield
@@ -161,6 +169,7 @@ class Maintenance:
         ahead = self._gate.clock_stepped()
         if ahead is not None:
             log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
+        self._ring.follow()
         try:
             await self._hints.round()
             self._secrets.refresh()
@@ -179,6 +188,7 @@ class Maintenance:
                 await self._captures.round()
             await self._alerts.tell(self._watch.look(), now=int(self._now() * 1000))
             await self._seal()
+            self._health.jobs.done(FOLLOWING)
         except DatabaseUnavailable:
             # Requests go on with what is known, and are recorded in the journal.
             log.warning("the database does not answer")
@@ -208,10 +218,12 @@ class Maintenance:
     async def _slow_round(self) -> None:
         try:
             await self._delete_what_is_over()
+            await self._ring.reseal()
             await self._reconcile()
             await self._merge()
             await self._checkpoint()
             await retention.keep(self._database, day_of(self._now()), self._retain_days)
+            self._health.jobs.done(MAINTENANCE)
         except DatabaseUnavailable:
             log.warning("the database does not answer; what is over stays for now")
         except Exception:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from penstock.core.amounts import amount
 from penstock.core.catalog import KEPT, DialectName, Upstream
 from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import FORMATS
@@ -147,7 +148,7 @@ async def _list_at(
         if not query or len(models) == before or len(models) >= MOST_MODELS:
             break
     kept = tuple(models.values())[:MOST_MODELS]
-    return Listing(upstream.id, "works", f"{len(kept):,} models", kept, 200)
+    return Listing(upstream.id, "works", amount(len(kept), "model"), kept, 200)
 
 
 def _named(upstream: Upstream) -> str:

@@ -21,10 +21,12 @@ from penstock.domain.notifications.deliveries import Custom, DueLetter
 from penstock.domain.notifications.jobs import done_until, held_elsewhere, job_done, take_job
 from penstock.domain.notifications.letters import Letter, body_of_letter
 from penstock.domain.notifications.staff_events import Condition, Teller
+from penstock.domain.notifications.watch import Thresholds
 from penstock.domain.notifications.webhooks import NoSuchWebhook, Webhook
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.background import running_beside
 from penstock.operations.metrics import Metrics
+from penstock.operations.release_watch import ReleaseWatch
 from penstock.operations.signed_post import NotTaken, Outward, outward, post_signed
 from penstock.settings import Settings
 from penstock.settings.zones import zone_of
@@ -58,6 +60,7 @@ class Notifier:
         sees: Sequence[Callable[[], list[Condition]]],
         now: Callable[[], float],
         mail_queued: Callable[[], None],
+        releases: ReleaseWatch | None = None,
     ) -> None:
         """``now`` gives epoch seconds; ``mail_queued`` is called after a mail was queued."""
         self._database = database
@@ -72,6 +75,10 @@ class Notifier:
         self._teller = Teller(
             secrets_file, self._custom, int(settings.notify_again * 1000), secrets.token_bytes
         )
+        self._thresholds = Thresholds(
+            settings.backup_hours * 3_600_000, settings.abuse_sign_ups, settings.abuse_refusals
+        )
+        self._releases = releases
         self._outward = outward_of(settings)
         self._holder = secrets.token_hex(16)
         self._said: frozenset[tuple[str, str]] = frozenset()
@@ -142,7 +149,9 @@ class Notifier:
             since = await take_job(conn, LEAD, self._holder, lease_ms=LEASE_MS, now=now)
             if since is None:
                 return
-            found = await watch.conditions_in_books(conn, since=now - _LOOK_BACK_MS)
+            found = await watch.conditions_in_books(
+                conn, self._thresholds, since=now - _LOOK_BACK_MS, now=now
+            )
             await staff_events.observe(conn, self._teller, found, now=now)
             accounts_made, through = await watch.new_accounts(conn, after=since, now=now)
             for what, at in accounts_made:
@@ -151,6 +160,8 @@ class Notifier:
             await staff_events.close_unseen(conn, self._teller, unseen_ms=unseen, now=now)
             await deliveries.bundle_hours(conn, self._secrets_file, now=now, entropy=secrets.token_bytes)
             await job_done(conn, LEAD, before=since, at=through)
+        if self._releases is not None:
+            await self._releases.look()
         await self._digest(now)
 
     async def _digest(self, now: int) -> None:

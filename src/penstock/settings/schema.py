@@ -257,6 +257,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Messages that a webhook, or a mail address of a rule, gets in an hour; the rest comes in one summary."
         ),
     ] = 20
+    abuse_sign_ups: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000),
+        about("New accounts within an hour from which on staff are told (`abuse.burst`); 0: never."),
+    ] = 50
+    abuse_refusals: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000_000),
+        about("Refused requests of an account in an hour from which on staff are told; 0: never."),
+    ] = 3000
+    backup_hours: Annotated[
+        int,
+        Meta(ge=0, le=100_000),
+        about(
+            "Hours after the last `penstock backup` when staff are told that there is none newer; 0: never. "
+            "Where it was never used nothing is told."
+        ),
+    ] = 36
+    release_url: Annotated[
+        str,
+        about(
+            "Where a server asks once a day for the newest version: JSON with `version`, `tag_name` or `info.version`. "
+            "Unset, nothing is asked.",
+            "an https URL such as https://releases.example.com/penstock.json, or http on this machine",
+            pattern=r"^(|https://[a-z0-9.\-]+(:\d{1,5})?(/[!-~]*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?(/[!-~]*)?)$",
+            default="none",
+        ),
+    ] = ""
     webhook_seconds: Annotated[Timer, about("How long a webhook may take for a message.")] = 5.0
     webhook_addresses: Annotated[
         tuple[str, ...],

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from penstock.core.amounts import amount
 from penstock.core.quoting import url_host, url_path
 from penstock.domain.catalog.catalog import Catalog
 from penstock.site.brand import Brand
@@ -145,7 +146,7 @@ class Pages:
             "lately": lately,
             "browser": browser,
             "paired": paired,
-            "many": many,
+            "many": amount,
         }
         self._templates.filters.update(with_arguments)
 
@@ -253,11 +254,6 @@ NONE = "-"
 def grouped(number: float | None) -> str:
     """``12,345``; a dash where there is none."""
     return NONE if number is None else f"{number:,.0f}"
-
-
-def many(number: int, word: str) -> str:
-    """``1 account``, ``2,000 accounts``."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 _BROWSERS = (

@@ -17,6 +17,7 @@ import stat
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -90,6 +91,11 @@ class SecretsFile:
         return tuple(id for id, _ in self._peppers)
 
     @property
+    def seal_ids(self) -> tuple[str, ...]:
+        """All keys of the ring, the newest first."""
+        return tuple(self._seals)
+
+    @property
     def seal_id(self) -> str:
         """Which key of the ring new seals are made with."""
         return next(iter(self._seals))
@@ -121,6 +127,14 @@ class SecretsFile:
             raise SecretsFileError(
                 "a sealed value does not open: it was changed, or belongs to another row"
             ) from error
+
+    SEAL_HEAD: ClassVar[int] = len(_VERSION) + _ID
+    """How many bytes of a sealed value say what it was sealed with."""
+
+    @staticmethod
+    def seal_head(id: str) -> bytes:
+        """What everything begins with that this key of the ring has sealed."""
+        return _VERSION + id.encode()
 
     @staticmethod
     def sealed_with(sealed: bytes) -> str:

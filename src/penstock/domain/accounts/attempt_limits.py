@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.amounts import amount
 from penstock.errors import LimitReached
 from penstock.settings import Settings
 from penstock.store.sql.database import tally
@@ -105,8 +106,8 @@ def _digest(subject: str) -> bytes:
 
 def _spoken(seconds: int) -> str:
     if seconds < 120:
-        return f"{seconds} seconds"
-    return f"{-(-seconds // 60)} minutes" if seconds < 7200 else f"{-(-seconds // 3600)} hours"
+        return amount(seconds, "second")
+    return amount(-(-seconds // 60), "minute") if seconds < 7200 else amount(-(-seconds // 3600), "hour")
 
 
 _QUARTER, _HOUR, _DAY = 900, 3600, 86_400

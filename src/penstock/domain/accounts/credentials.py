@@ -8,12 +8,14 @@ inside a transaction.
 import hashlib
 import hmac
 from base64 import b32encode
+from typing import Final
 
 import msgspec
 from pyotp.totp import TOTP
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import upsert
 from penstock.store.sql.schema import credentials, recovery_codes
@@ -162,3 +164,6 @@ def _recovery_digest(code: str) -> bytes:
 
 def _about(user_id: str) -> bytes:
     return f"credentials|{user_id}|totp_sealed".encode()
+
+
+SEALED_SECOND_FACTORS: Final = SealedColumn(credentials.c.totp_sealed, (credentials.c.user_id,), _about)

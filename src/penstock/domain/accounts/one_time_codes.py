@@ -19,6 +19,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
+from penstock.core.amounts import amount
 from penstock.domain.accounts.attempt_limits import (
     AttemptLimits,
     Limit,
@@ -199,7 +200,7 @@ async def try_code(
     good = any(hmac.compare_digest(digest, kept or b"") for digest in given)
     if not good or found.user_id is None:
         left = TRIES - found.tries - 1
-        then = f"{left} more {'try' if left == 1 else 'tries'}." if left else "Ask for a new one."
+        then = f"{amount(left, 'more try', 'more tries')}." if left else "Ask for a new one."
         return WrongCode(f"This is not the code that was sent. {then}", param="code")
     await give_back(conn, more, now=now)
     return found

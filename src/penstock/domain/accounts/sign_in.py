@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.amounts import amount
 from penstock.domain.accounts import accounts, audit, credentials, one_time_codes, sessions
 from penstock.domain.accounts.accounts import BadEmail, Changes, User
 from penstock.domain.accounts.attempt_limits import (
@@ -269,7 +270,7 @@ class SignIn:
             except TooOften as error:
                 raise TooOften(
                     "This address is not verified yet, and a code was mailed a moment ago: enter it in the browser that asked "
-                    f"for it. For another one, sign in here again in {error.retry_after} seconds.",
+                    f"for it. For another one, sign in here again in {amount(error.retry_after or 0, 'second')}.",
                     retry_after=error.retry_after,
                 ) from error
             return SignedIn(user, "verification")

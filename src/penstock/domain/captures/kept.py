@@ -14,6 +14,7 @@ from penstock.domain.captures.orders import REASON_LIMIT, NoCaptureOrder
 from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import InvalidRequest
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.bulk import Bulk
 from penstock.store.sql.database import Database
@@ -167,6 +168,10 @@ def _as_text(request_id: str, account_id: str, at: int, status: int, content: Ca
 
 def _about(request_id: str) -> bytes:
     return f"captures|{request_id}".encode()
+
+
+SEALED_CAPTURES: Final = SealedColumn(captures.c.sealed, (captures.c.request_id,), _about, at_once=4)
+"""Each may be two MiB."""
 
 
 _COLUMNS = tuple(captures.c[name] for name in CaptureShown.__struct_fields__)

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.amounts import amount
 from penstock.core.catalog import (
     AutoRule,
     Capabilities,
@@ -402,7 +403,10 @@ async def _keep_used_plans(conn: AsyncConnection, removed: Sequence[str]) -> Non
     rows = await conn.execute(
         select(users.c.plan_id, func.count()).where(users.c.plan_id.in_(removed)).group_by(users.c.plan_id)
     )
-    problems = [f'plan "{plan}" cannot be removed: {count} users have it' for plan, count in rows]
+    problems = [
+        f'plan "{plan}" cannot be removed: {amount(count, "user has", "users have")} it'
+        for plan, count in rows
+    ]
     if problems:
         raise CatalogError(problems)
 

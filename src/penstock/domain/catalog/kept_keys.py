@@ -18,6 +18,7 @@ from penstock.core.base_url import split_base_url
 from penstock.core.catalog import KEPT, Upstream
 from penstock.domain.trail.changes import CHANGE_UNDO_MS
 from penstock.errors import CallerError
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile, SecretsFileError
 from penstock.store.sql.schema import provider_keys
 
@@ -229,21 +230,6 @@ async def tidy_keys(conn: AsyncConnection, providers: Sequence[Upstream], *, now
     return len(gone)
 
 
-async def reseal_provider_keys(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
-    """Seal every key that an older key of the ring sealed with the current one; how many. Raises ``SecretsFileError``."""
-    columns = provider_keys.c
-    count = 0
-    for id, provider, sealed in (
-        await conn.execute(select(columns.id, columns.provider_id, columns.sealed))
-    ).all():
-        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
-            plain = secrets_file.unseal(sealed, _about(id, provider))
-            fresh = secrets_file.seal(plain, _about(id, provider), entropy)
-            await conn.execute(update(provider_keys).where(columns.id == id).values(sealed=fresh))
-            count += 1
-    return count
-
-
 async def any_kept_key(conn: AsyncConnection) -> bool:
     """Whether a key of a provider is kept at all."""
     return await conn.scalar(select(provider_keys.c.id).limit(1)) is not None
@@ -267,6 +253,11 @@ def _id_of(reference: str) -> str:
 
 def _about(id: str, provider_id: str) -> bytes:
     return f"provider_keys|{id}|{provider_id}|sealed".encode()
+
+
+SEALED_PROVIDER_KEYS: Final = SealedColumn(
+    provider_keys.c.sealed, (provider_keys.c.id, provider_keys.c.provider_id), _about
+)
 
 
 _SHOWN = tuple(provider_keys.c[name] for name in KeptKey.__struct_fields__)

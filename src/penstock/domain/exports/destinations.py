@@ -18,8 +18,9 @@ from penstock.domain.exports.shapes import LINE_SHAPES
 from penstock.domain.notifications.signed_address import SignedAddress, host_of, opened_address
 from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, KeptChange
 from penstock.domain.trail.entries import Actor
-from penstock.domain.trail.kept_objects import named, remove_kept, reseal_rows, write_added
+from penstock.domain.trail.kept_objects import named, remove_kept, write_added
 from penstock.errors import InvalidRequest
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import destinations
 
@@ -188,11 +189,6 @@ async def tidy_destinations(conn: AsyncConnection, *, now: int) -> None:
     await conn.execute(delete(destinations).where(destinations.c.removed_at < now - CHANGE_UNDO_MS))
 
 
-async def reseal_destinations(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
-    """Seal anew what an older key of the ring sealed; how many. Raises ``SecretsFileError``."""
-    return await reseal_rows(conn, destinations, _about, secrets_file, entropy)
-
-
 # ---- what the exporter asks
 
 
@@ -294,6 +290,9 @@ async def _from_now_on(conn: AsyncConnection) -> int:
 
 def _about(id: str) -> bytes:
     return f"destinations|{id}|sealed".encode()
+
+
+SEALED_DESTINATIONS: Final = SealedColumn(destinations.c.sealed, (destinations.c.id,), _about)
 
 
 _SHOWN = tuple(destinations.c[name] for name in Destination.__struct_fields__)

@@ -7,14 +7,16 @@ is ``domain/keys/authentication.py``.
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
+from penstock.core.amounts import amount
 from penstock.errors import InvalidRequest
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile, SecretsFileError
 from penstock.store.sql.schema import api_keys, plans, users
 
@@ -275,19 +277,6 @@ async def reveal_key(conn: AsyncConnection, secrets_file: SecretsFile, user_id: 
     return secrets_file.unseal(row.sealed, _about(key_id)).decode()
 
 
-async def reseal_keys(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
-    """Seal every copy that an older key of the ring made with the current one; how many. Raises ``SecretsFileError``."""
-    count = 0
-    rows = await conn.execute(select(api_keys.c.id, api_keys.c.sealed).where(api_keys.c.sealed.is_not(None)))
-    for id, sealed in rows.all():
-        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
-            plain = secrets_file.unseal(sealed, _about(id))
-            fresh = secrets_file.seal(plain, _about(id), entropy)
-            await conn.execute(update(api_keys).where(api_keys.c.id == id).values(sealed=fresh))
-            count += 1
-    return count
-
-
 async def count_working_keys(conn: AsyncConnection) -> int:
     """How many keys have not been revoked."""
     found = select(func.count()).select_from(api_keys).where(api_keys.c.revoked_at.is_(None))
@@ -311,7 +300,7 @@ async def check_peppers(conn: AsyncConnection, secrets_file: SecretsFile) -> Non
         count = sum(row[1] for row in lost)
         ids = ", ".join(sorted(row[0] for row in lost))
         raise SecretsFileError(
-            f"{count} API keys in the database were made with pepper {ids}, which {secrets_file.path} does not hold: "
+            f"{amount(count, 'API key was', 'API keys were')} made with pepper {ids}, which {secrets_file.path} does not hold: "
             "put the secrets file back that belongs to this database"
         )
 
@@ -353,6 +342,9 @@ async def _insert(
 def _about(key_id: str) -> bytes:
     """What a sealed copy is bound to, so that it cannot be moved to another row."""
     return f"api_keys|{key_id}|sealed".encode()
+
+
+SEALED_KEYS: Final = SealedColumn(api_keys.c.sealed, (api_keys.c.id,), _about)
 
 
 def _check_wish(wish: KeyWish, now: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from penstock.core.amounts import amount
 from penstock.core.quoting import shell_option
 from penstock.domain.mail.outbox import Mail
 
@@ -136,7 +137,7 @@ def day_used(
                 if spent
                 else "When they are used up, more are answered with 429 until the day ends"
             )
-            + f", at 00:00 UTC: in about {hours} {'hour' if hours == 1 else 'hours'}.",
+            + f", at 00:00 UTC: in about {amount(hours, 'hour')}.",
             f"What used them: {url}/usage?length=day",
             f"A plan with more: {url}/plan. To get no such mails: {url}/settings.",
         ),
@@ -258,7 +259,7 @@ def trial_mail(brand: str, recipient: str) -> Mail:
 def staff_letter(brand: str, recipient: str, event: str, lines: Sequence[str]) -> Mail:
     """To an address that a rule names: one event, or several at once."""
     several = event in ("summary", "digest.daily")
-    subject = f"{brand}: {len(lines)} events" if several else f"{brand}: {lines[0]}"
+    subject = f"{brand}: {amount(len(lines), 'event')}" if several else f"{brand}: {lines[0]}"
     return Mail(
         "staff_letter",
         recipient,

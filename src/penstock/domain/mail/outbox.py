@@ -4,11 +4,14 @@ A mail holds a one-time code, so what is kept of it is sealed, and is deleted on
 takes a connection inside a transaction; ``now`` is epoch milliseconds.
 """
 
+from typing import Final
+
 import msgspec
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import outbox
 
@@ -108,11 +111,14 @@ async def sending_failed(conn: AsyncConnection, due: Due, error: str, *, lasting
     await conn.execute(update(outbox).where(outbox.c.id == due.id).values(error=error[:200], **given_up))
 
 
-def _about(id: str) -> bytes:
-    return f"outbox|{id}|sealed".encode()
-
-
 async def forget_mails(conn: AsyncConnection, *, before: int) -> None:
     """Delete what is kept of mails that were queued before then, and are due no more."""
     columns = outbox.c
     await conn.execute(delete(outbox).where(columns.created_at < before, columns.due_at.is_(None)))
+
+
+def _about(id: str) -> bytes:
+    return f"outbox|{id}|sealed".encode()
+
+
+SEALED_MAILS: Final = SealedColumn(outbox.c.sealed, (outbox.c.id,), _about)

@@ -22,6 +22,7 @@ from penstock.domain.notifications.rules import list_rules
 from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import InvalidRequest
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import deliveries
 from penstock.store.sql.schema import outbox as outbox_table
@@ -351,6 +352,9 @@ async def _keep(
 
 def _about(id: str) -> bytes:
     return f"deliveries|{id}|sealed".encode()
+
+
+SEALED_DELIVERIES: Final = SealedColumn(deliveries.c.sealed, (deliveries.c.id,), _about)
 
 
 _SHOWN = tuple(deliveries.c[name] for name in Delivery.__struct_fields__)

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.amounts import amount
 from penstock.domain.notifications.event_kinds import EVENT_KINDS
 from penstock.domain.notifications.staff_events import events_between, lasting_events
 from penstock.store.sql.schema import changes, deliveries, outbox, users
@@ -53,10 +54,10 @@ async def gather_digest(conn: AsyncConnection, *, since: int, now: int) -> Diges
     ]
     accounts = await _count(conn, users, users.c.created_at > since, users.c.created_at <= now)
     if accounts:
-        changed.append(f"{accounts} new {'account' if accounts == 1 else 'accounts'}")
+        changed.append(f"{amount(accounts, 'new account')}")
     made = await _count(conn, changes, changes.c.at > since, changes.c.at <= now)
     if made:
-        changed.append(f"{made} {'change' if made == 1 else 'changes'} of the configuration")
+        changed.append(f"{amount(made, 'change')} of the configuration")
     return Digest(_some(waits), _some(changed))
 
 

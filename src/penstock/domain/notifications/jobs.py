@@ -27,6 +27,12 @@ async def take_job(conn: AsyncConnection, name: str, holder: str, *, lease_ms: i
     return await done_until(conn, name)
 
 
+async def note_done(conn: AsyncConnection, name: str, *, at: int) -> None:
+    """Somebody has done a job outside of the servers."""
+    row = {"name": name, "holder": "", "held_until": 0, "done_at": at}
+    await conn.execute(upsert(conn, jobs, ["name"], ["done_at"]), row)
+
+
 async def held_elsewhere(conn: AsyncConnection, name: str, holder: str, *, now: int) -> bool:
     """Whether another server holds a job: most servers find that, and need not write to know it."""
     held = select(jobs.c.name).where(jobs.c.name == name, jobs.c.holder != holder, jobs.c.held_until >= now)

@@ -21,8 +21,9 @@ from penstock.domain.notifications.signed_address import (
 from penstock.domain.trail import entries
 from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, KeptChange
 from penstock.domain.trail.entries import Actor, Subject
-from penstock.domain.trail.kept_objects import named, remove_kept, reseal_rows, write_added
+from penstock.domain.trail.kept_objects import named, remove_kept, write_added
 from penstock.errors import InvalidRequest
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import notice_rules, webhooks
 
@@ -184,11 +185,6 @@ async def tidy_webhooks(conn: AsyncConnection, *, now: int) -> None:
         await conn.execute(delete(webhooks).where(webhooks.c.id.in_(gone)))
 
 
-async def reseal_webhooks(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
-    """Seal anew what an older key of the ring sealed; how many. Raises ``SecretsFileError``."""
-    return await reseal_rows(conn, webhooks, _about, secrets_file, entropy)
-
-
 def label(text: str, most: int) -> str:
     """What something is called. Raises ``InvalidRequest``."""
     text = text.strip()
@@ -199,6 +195,9 @@ def label(text: str, most: int) -> str:
 
 def _about(id: str) -> bytes:
     return f"webhooks|{id}|sealed".encode()
+
+
+SEALED_WEBHOOKS: Final = SealedColumn(webhooks.c.sealed, (webhooks.c.id,), _about)
 
 
 _SHOWN = tuple(webhooks.c[name] for name in Webhook.__struct_fields__)

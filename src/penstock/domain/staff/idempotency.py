@@ -4,11 +4,14 @@ The claim is a row, so that of two requests at one moment one acts. Where the wr
 part of it: there is no moment at which the one is kept and the other is not. ``now`` is epoch milliseconds.
 """
 
+from typing import Final
+
 import msgspec
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import CallerError
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import upsert
 from penstock.store.sql.schema import idempotency
@@ -99,4 +102,13 @@ async def tidy_answers(conn: AsyncConnection, *, before: int) -> None:
 
 def _about(wanted: Claimed) -> bytes:
     """What a sealed answer is bound to."""
-    return b"idempotency|%b|%b" % (wanted.token_id.encode(), wanted.key.encode())
+    return _about_answer(wanted.token_id, wanted.key)
+
+
+def _about_answer(token_id: str, key: str) -> bytes:
+    return b"idempotency|%b|%b" % (token_id.encode(), key.encode())
+
+
+SEALED_ANSWERS: Final = SealedColumn(
+    idempotency.c.sealed, (idempotency.c.token_id, idempotency.c.key), _about_answer
+)

@@ -23,7 +23,7 @@ Result = Literal["done", "refused"]
 ObjectKind = Literal[
     "user", "key", "staff", "group", "setup_link", "provider", "model", "plan", "secrets", "page", "mail", "request",
     "trail", "incident", "announcement", "token", "credential", "upstream", "capture",
-    "webhook", "rule", "delivery", "destination",
+    "webhook", "rule", "delivery", "destination", "backup",
 ]  # fmt: skip
 TrailAction = Literal[
     "setup_link_made", "owner_made", "role_given", "role_taken", "group_mapped", "group_unmapped", "staff_signed_in",
@@ -35,7 +35,7 @@ TrailAction = Literal[
     "provider_tested", "credential_added", "credential_rotated", "credential_removed",
     "capture_begun", "capture_ended", "capture_read",
     "webhook_added", "webhook_removed", "webhook_tested", "rule_added", "rule_removed", "delivery_sent_again",
-    "destination_added", "destination_removed", "backfill_started", "backfill_stopped",
+    "destination_added", "destination_removed", "backfill_started", "backfill_stopped", "backup_made",
 ]  # fmt: skip
 FieldValue = str | int | bool | None
 Fields = Mapping[str, FieldValue]

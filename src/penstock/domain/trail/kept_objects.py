@@ -1,18 +1,18 @@
-"""Objects that staff add and remove by name, such as webhooks: looked up, sealed anew, and removed so that it can be undone.
+"""Objects that staff add and remove by name, such as webhooks: looked up, and removed so that it can be undone.
 
 Every function takes a connection inside a transaction; ``now`` is epoch milliseconds.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from sqlalchemy import Table, select, update
+from sqlalchemy import Table, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.trail import changes, entries
 from penstock.domain.trail.changes import Changed
 from penstock.domain.trail.entries import Actor, Fields, ObjectKind, Subject, TrailAction
-from penstock.store.secrets_file import Entropy, SecretsFile
+from penstock.store.secrets_file import Entropy
 
 
 class Named(Protocol):
@@ -75,21 +75,3 @@ async def remove_kept(
     await changes.record(conn, actor, changed, now=now, entropy=entropy)
     subject = Subject(kind, gone.id, gone.name)
     await entries.write(conn, actor, action, subject, before=fields, now=now, entropy=entropy)
-
-
-async def reseal_rows(
-    conn: AsyncConnection,
-    table: Table,
-    about: Callable[[str], bytes],
-    secrets_file: SecretsFile,
-    entropy: Entropy,
-) -> int:
-    """Seal anew what an older key of the ring sealed in a table; how many. Raises ``SecretsFileError``."""
-    rows = await conn.execute(select(table.c.id, table.c.sealed).where(table.c.sealed.is_not(None)))
-    count = 0
-    for id, sealed in rows.all():
-        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
-            fresh = secrets_file.seal(secrets_file.unseal(sealed, about(id)), about(id), entropy)
-            await conn.execute(update(table).where(table.c.id == id).values(sealed=fresh))
-            count += 1
-    return count

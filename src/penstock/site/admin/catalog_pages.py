@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.core.amounts import amount
 from penstock.core.limits import day_of
 from penstock.core.quoting import url_path
 from penstock.domain.catalog import catalog_managers, catalog_store
@@ -150,7 +151,7 @@ class CatalogPages:
         plans = [plan.id for plan in site.catalog().plans.values() if id in plan.models]
         question = ConfirmQuestion(
             f"Remove the model {id}",
-            f"Whoever calls it gets 404. It leaves {_counted('plan', plans)}; in seven days it had {asked:,} requests. "
+            f"Whoever calls it gets 404. It leaves {_counted('plan', plans)}; in seven days it had {amount(asked, 'request')}. "
             "This can be undone for 30 days.",
             "Remove the model",
         )

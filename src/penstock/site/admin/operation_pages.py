@@ -3,6 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.domain.notifications.jobs import done_until
+from penstock.domain.notifications.watch import BACKUP
 from penstock.domain.staff import mails, running, search
 from penstock.domain.trail import chain
 from penstock.settings.describe import rows as setting_rows
@@ -140,6 +142,7 @@ class OperationPages:
         async with site.database.connect() as conn:
             mark = await chain.newest_checkpoint(conn)
             unsealed = await chain.any_unsealed(conn)
+            backup_at = await done_until(conn, BACKUP)
         return site.pages.render(
             request,
             "admin/jobs.html",
@@ -149,6 +152,8 @@ class OperationPages:
                 "differences": operation.health.differences,
                 "mark": mark,
                 "unsealed": unsealed,
+                "backup_at": backup_at,
+                "late": sorted(operation.health.jobs.late()),
                 "settings": operation.settings,
             },
         )

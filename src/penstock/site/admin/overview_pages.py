@@ -7,8 +7,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.core.amounts import amount
 from penstock.domain.notifications import staff_events
 from penstock.domain.notifications.staff_events import StaffEvent
+from penstock.domain.notifications.watch import SIGN_UPS
 from penstock.domain.staff import overview
 from penstock.domain.staff.overview import Day, Waiting
 from penstock.site.admin.access import AdminRoute
@@ -26,6 +28,8 @@ _EVENTS: Final = ("/admin/notifications", "Look at what lasts")
 _PLACES: Final = {
     "export.failing": ("/admin/exports", "Look at the exports"),
     "trail.broken": ("/admin/audit", "Verify the trail"),
+    "backup.old": ("/admin/jobs", "penstock backup"),
+    "job.late": ("/admin/jobs", "Look at the jobs"),
 }
 
 
@@ -83,7 +87,7 @@ class OverviewPages:
             if not part.works
         ]
         if operation.health.differences:
-            text = f"Yesterday's counts differ from the ledger in {operation.health.differences} places"
+            text = f"Yesterday's counts differ from the ledger in {amount(operation.health.differences, 'place')}"
             needs.append(_Need("bad", text, "/admin/jobs", "penstock reconcile"))
         needs += self._of_providers(day)
         needs += self._of_catalog()
@@ -104,10 +108,10 @@ class OverviewPages:
         needs: list[_Need] = []
         for it in day.providers:
             if it.refused:
-                text = f"{it.provider} refused our credential {it.refused} times in 24 hours"
+                text = f"{it.provider} refused our credential {amount(it.refused, 'time')} in 24 hours"
                 needs.append(_Need("bad", text, f"/admin/providers/{it.provider}", "Look at the provider"))
             elif it.requests >= _FEW and it.share >= _TROUBLED:
-                text = f"{it.provider} failed {it.trouble} of {it.requests} requests in 24 hours"
+                text = f"{it.provider} failed {it.trouble} of {amount(it.requests, 'request')} in 24 hours"
                 needs.append(_Need("bad", text, f"/admin/providers/{it.provider}", "Look at the provider"))
         return needs
 
@@ -128,7 +132,7 @@ class OverviewPages:
         )
         if unserved:
             few = ", ".join(unserved[:3]) + (" and more" if len(unserved) > 3 else "")
-            many = "a model" if len(unserved) == 1 else f"{len(unserved)} models"
+            many = amount(len(unserved), "model")
             text = f"Plans have {many} that no provider serves: {few}"
             needs.append(_Need("warn", text, "/admin/models?served=no", "Look at the models"))
         return needs
@@ -137,10 +141,19 @@ class OverviewPages:
 def _of_events(lasting: Sequence[StaffEvent]) -> list[_Need]:
     """What the staff are told of, and lasts."""
     return [
-        _Need("bad" if it.severity == "critical" else "warn", it.text, *_PLACES.get(it.event, _EVENTS))
+        _Need("bad" if it.severity == "critical" else "warn", it.text, *_place(it))
         for it in lasting
         if it.severity != "info" and it.event not in _ELSEWHERE
     ]
+
+
+def _place(event: StaffEvent) -> tuple[str, str]:
+    """Where it is looked at, and what that is called."""
+    if event.event == "abuse.burst":
+        if event.object == SIGN_UPS:
+            return "/admin/users", "Look at the accounts"
+        return f"/admin/users/{event.object}", "Look at the account"
+    return _PLACES.get(event.event, _EVENTS)
 
 
 def _mails(count: int, one: str, many: str) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.core.amounts import amount
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts, audit, plan_wishes, sessions
 from penstock.domain.accounts.accounts import Changes, User
@@ -146,10 +147,10 @@ class PeoplePages:
         if plan is None:
             raise InvalidRequest("There is no such plan.", param="plan")
         now = site.plan(user.plan_id)
-        running = len(site.gate.running(user.id))
+        runs = amount(len(site.gate.running(user.id)), "request runs", "requests run")
         text = (
             f"From {now.id} ({now.daily_requests:,} requests a day, {now.concurrent_requests} at once) to {plan.id} "
-            f"({plan.daily_requests:,} a day, {plan.concurrent_requests} at once). {running} requests run and go on. "
+            f"({plan.daily_requests:,} a day, {plan.concurrent_requests} at once). {runs} now, to the end. "
             f"Models that {now.id} has and {plan.id} has not: {_lost(now.models, plan.models)}. The owner is mailed."
         )
         question = ConfirmQuestion(f"Put {user.email} on {plan.id}", text, f"Put on {plan.id}", danger=False)
@@ -172,10 +173,10 @@ class PeoplePages:
             hour = await rollups.sums(
                 conn, user.id, range(day_of(self._site.clock()), day_of(self._site.clock()) + 1)
             )
-        running = len(self._site.gate.running(user.id))
+        runs = amount(len(self._site.gate.running(user.id)), "request runs", "requests run")
         question = ConfirmQuestion(
             f"Disable {user.email}",
-            f"Its keys answer 403 within seconds and its sessions end. {running} requests run at the moment and go on to "
+            f"Its keys answer 403 within seconds and its sessions end. {runs} at the moment and on to "
             f"their end; today it has sent {hour.requests:,}. You can enable it again at any time.",
             "Disable the account",
         )

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.core.amounts import amount
 from penstock.core.catalog import Upstream
 from penstock.core.routing.switches import Reach, Switch, SwitchState
 from penstock.domain.catalog import catalog_store
@@ -156,9 +157,10 @@ class ProviderKeyPages:
         row, id = await self._desk.row(request), request.path_params["key"]
         _have(row, id)
         view = await self._desk.key_view(row, id)
+        runs = amount(view.report.in_flight, "request runs", "requests run")
         asked = AskedFirst(
             f"Remove the key {id} of {row.id}",
-            f"{view.report.in_flight} requests run with it on this machine; they end as they would have. It stays sealed for "
+            f"{runs} with it on this machine, to the end. It stays sealed for "
             "30 days, so that this can be undone.",
             "Remove the key",
             typed=id,
@@ -298,8 +300,8 @@ class ProviderKeyPages:
         running, asked = sum(it.report.in_flight for it in mine), 0 if hour is None else hour.requests
         served = served_by(document).get(row.id, [])
         text = (
-            f"{_counted(running, 'request')} run there on this machine and end as they would have. {row.id} had "
-            f"{_counted(asked, 'request')} in this hour and the one before, and serves {_counted(len(served), 'model')}. "
+            f"{amount(running, 'request runs', 'requests run')} there on this machine, to the end. {row.id} had "
+            f"{amount(asked, 'request')} in this hour and the one before, and serves {amount(len(served), 'model')}. "
             "Every server follows within seconds."
         )
         verb = _VERBS[state]
@@ -316,7 +318,7 @@ class ProviderKeyPages:
         listing: Listing | None = None,
         status: int = 200,
     ) -> Response:
-        stays = self._context.operation.settings.rotated_key_stays
+        hours = self._context.operation.settings.rotated_key_stays / 3600
         return self._site.pages.render(
             request,
             "admin/provider_key_new.html",
@@ -329,7 +331,7 @@ class ProviderKeyPages:
                 },
                 "problems": problems,
                 "listing": listing,
-                "stays_hours": f"{stays / 3600:.3g}",
+                "stays": amount(int(hours), "hour") if hours.is_integer() else f"{hours:.3g} hours",
             },
             status=422 if listing is not None else status,
         )
@@ -371,10 +373,6 @@ class ProviderKeyPages:
 def _have(row: Upstream, id: str) -> None:
     if all(it.id != id for it in provider_changes.pool_of(row)):
         raise PageNotFound("There is no such key.")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _whole(form: SubmittedForm, name: str, usual: int) -> int:

@@ -20,14 +20,14 @@ _WRITE_PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
         "name": "dry_run",
         "in": "query",
         "required": False,
-        "schema": {"enum": ["0", "1"], "default": "0"},
+        "schema": {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
         "description": "1: answer as if it were done, and change nothing",
     },
     "AdminIdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
         "description": "The same request with the same key is done once, and answered alike",
     },
 }

@@ -16,7 +16,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from penstock.core import api_key
 from penstock.domain.catalog import catalog_store
@@ -308,9 +309,16 @@ class AdminApi:
             raise error
         if error.status_code == 405:
             answer = self._refused(request, WrongMethod(f"This route is not called by {request.method}."))
-            answer.headers.update(error.headers or {})
+            answer.headers["allow"] = ", ".join(self._allowed(request.scope))
             return answer
         return self._refused(request, NotThere("There is no such route; see /openapi.json."))
+
+    def _allowed(self, scope: Scope) -> list[str]:
+        """By which methods the path is called: each of them is a route of its own."""
+        routes = [route for route in self.app.routes if route.matches(scope)[0] is not Match.NONE]
+        return sorted(
+            {method for route in routes if isinstance(route, Route) for method in route.methods or ()}
+        )
 
     async def _left(self, _request: Request, _error: Exception) -> Response:
         return Response(status_code=400)  # which nobody hears

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.core.limits import day_of
 from penstock.domain.ledger import refusals
 from penstock.domain.ledger.refusals import Refusal
+from penstock.domain.notifications.jobs import done_until
+from penstock.domain.notifications.watch import BACKUP
 from penstock.domain.staff import mails, overview, running, search, undo
 from penstock.domain.staff.mails import SentMail
 from penstock.domain.staff.overview import Day, Waiting
@@ -192,7 +194,8 @@ class SettingShown(msgspec.Struct, frozen=True):
 
 
 class JobsShown(msgspec.Struct, frozen=True):
-    """The parts of this server, and how far the work behind the scenes has come."""
+    """The parts of this server, and how far the work behind the scenes has come. ``backup_at`` is the last ``penstock backup``;
+    ``late`` are jobs of this server that have not come to their end for twice their time."""
 
     parts: list[PartHealth]
     owed: int
@@ -200,6 +203,8 @@ class JobsShown(msgspec.Struct, frozen=True):
     checkpoint: int | None
     checkpoint_at: int | None
     unsealed: bool
+    backup_at: int | None
+    late: list[str]
 
 
 class ServiceRoutes:
@@ -428,6 +433,8 @@ class ServiceRoutes:
             None if mark is None else mark.seq,
             None if mark is None else mark.at,
             await chain.any_unsealed(conn),
+            await done_until(conn, BACKUP),
+            sorted(health.jobs.late()),
         )
 
 

@@ -41,3 +41,33 @@ def _check_room(source: sqlite3.Connection, path: Path) -> None:
         raise StoreError(
             f"{path.parent} has {free >> 20} MiB left; the copy and the migration may take {(needed >> 20) + 1} MiB"
         )
+
+
+def copy_into(path: Path, directory: Path) -> Path:
+    """Copy the database at ``path`` into a directory, under its own name, in the place of an older copy once it is whole.
+
+    Raises ``StoreError``; what was there before stays then.
+    """
+    target = directory / path.name
+    fresh = directory / f".{path.name}.{os.getpid()}.part"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if target.exists() and target.samefile(path):
+            raise StoreError(f"{directory} is where the database itself is")
+        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            with (
+                closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as source,
+                closing(sqlite3.connect(fresh)) as copy,
+            ):
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")
+                (found,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise StoreError(f"the copy is damaged, and so is {path}: {found}")
+            fresh.replace(target)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"cannot copy {path} to {target}: {error}") from error
+    return target
