@@ -120,6 +120,17 @@ def test_a_frame_under_way_is_not_complete() -> None:
     assert complete_prefix(b"data: a") == 0
 
 
+@pytest.mark.parametrize("run", range(2, 8))
+def test_of_a_run_of_line_ends_each_two_close_a_frame_wherever_it_was_cut(run: int) -> None:
+    whole = b"data: a" + b"\n" * run
+    assert complete_prefix(whole) == len(b"data: a") + run // 2 * 2
+    assert complete_prefix(b"\n" * run) == run // 2 * 2
+    for cut in range(len(whole)):
+        first = complete_prefix(whole[:cut])
+        rest = whole[first:]
+        assert first + complete_prefix(rest, max(cut - first, 0)) == complete_prefix(whole), cut
+
+
 def test_too_large_a_frame_is_refused_and_a_large_one_is_not() -> None:
     frames = Frames(limit=100)
     assert frames.feed(b"data: " + b"x" * 90) == []

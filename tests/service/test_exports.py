@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from penstock.domain.exports import destinations, settled
 from penstock.domain.exports.destinations import Destination, NewDestination
@@ -21,6 +21,7 @@ from penstock.domain.trail.entries import SYSTEM
 from penstock.errors import CallerError
 from penstock.operations.exporter import Exporter
 from penstock.operations.first_start import Store
+from penstock.store.sql.schema import destinations as destination_rows
 from penstock.store.sql.schema import settled_batches
 from tests.service.conversations import PATHS, body_of
 from tests.service.processes import serving
@@ -108,6 +109,24 @@ async def test_a_settled_request_arrives_signed_without_its_content(yard: Yard) 
     assert await yard.exporter.round() == 0
     assert await yard.batches() == 0, "what all have got is forgotten"
     assert (await yard.named("billing")).delivered == 4
+
+
+async def test_a_destination_whose_address_does_not_open_holds_up_no_other(yard: Yard) -> None:
+    house = yard.house
+    user = await house.user()
+    await add(house.store, "broken", "webhook", yard.receiver.url)
+    await add(house.store, "good", "webhook", yard.receiver.url)
+    async with house.store.database.transaction() as conn:
+        of_broken = destination_rows.c.name == "broken"
+        await conn.execute(update(destination_rows).where(of_broken).values(sealed=b"\x01" + b"00000000" * 8))
+    await house.ask("chat", "chat-plain", user)
+    await house.rows(user)
+    assert await yard.exporter.round() == 1
+    broken, good = await yard.named("broken"), await yard.named("good")
+    assert (good.delivered, good.error) == (1, None)
+    assert broken.delivered == 0
+    assert broken.error is not None
+    assert broken.error.startswith("its address cannot be opened: ")
 
 
 async def test_case_39_a_destination_that_is_away_loses_nothing_and_its_lag_rises_and_falls(

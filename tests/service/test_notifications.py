@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from penstock.domain.accounts import accounts
 from penstock.domain.notifications import deliveries, rules, staff_events, webhooks
@@ -20,7 +20,9 @@ from penstock.operations.conditions import conditions_of_parts
 from penstock.operations.health import Health
 from penstock.operations.notifier import Notifier, try_webhook
 from penstock.operations.upstreams import Alert, UpstreamWatch
+from penstock.store.sql.schema import deliveries as delivery_rows
 from penstock.store.sql.schema import outbox
+from penstock.store.sql.schema import webhooks as webhook_rows
 from tests.service.receivers import Receiver, receiving, trusting
 from tests.service.running_service import House, open_house
 from tests.stores import Engine, engine
@@ -169,6 +171,64 @@ async def test_a_message_nobody_takes_is_given_up_and_its_webhook_is_told_of_els
         mine = [it for it in await office.kept() if it.event == "model.out"]
         assert {it.state for it in mine} == {"given up"}
         assert [message.json["type"] for message in other.got][:1] == ["webhook.failing"]
+
+
+async def spoil(office: Office, *these: str) -> None:
+    """What these deliveries, or webhooks, have sealed does not open any more."""
+    async with office.house.store.database.transaction() as conn:
+        for table in (delivery_rows, webhook_rows):
+            await conn.execute(
+                update(table).where(table.c.id.in_(these)).values(sealed=b"\x01" + b"00000000" * 8)
+            )
+
+
+async def test_a_message_that_does_not_open_holds_up_none_behind_it(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    office.receiver.answer = 503
+    assert await office.sees(OUT) == 0
+    (kept,) = await office.kept()
+    await spoil(office, kept.id)
+    office.receiver.answer = 204
+    office.house.clock.now += 3600
+    assert await office.sees(OUT, replace(OUT, object="m-2")) == 1
+    (spoilt,) = [it for it in await office.kept() if it.id == kept.id]
+    assert (spoilt.state, spoilt.tries) == ("waits", 2)
+    assert spoilt.error is not None
+    assert spoilt.error.startswith("cannot be opened: ")
+    for _ in range(deliveries.TRIES):
+        await office.later(3 * 3600)
+    assert [it.state for it in await office.kept() if it.id == kept.id] == ["given up"]
+
+
+async def test_a_digest_leaves_out_what_does_not_open(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="*", webhook="pager", at_once=False)
+    await office.sees(OUT, replace(OUT, object="m-2"))
+    first, second = await office.kept()
+    await spoil(office, first.id)
+    office.house.clock.now += 86_400
+    await office.notifier.round()
+    (digest,) = [message.json for message in office.receiver.got if message.json["type"] == "digest.daily"]
+    opened = [each["object"] for each in digest["data"]["events"] if each["state"] == "opened"]
+    assert len(opened) == 1
+    states = {it.id: it.state for it in await office.kept()}
+    assert (states[first.id], states[second.id]) == ("given up", "sent")
+
+
+async def test_a_webhook_whose_address_does_not_open_holds_up_no_other(office: Office) -> None:
+    async with receiving() as other:
+        broken = await office.hook("broken")
+        await office.hook("good", url=other.url)
+        for name in ("broken", "good"):
+            await office.rule(event="model", webhook=name)
+        await spoil(office, broken.id)
+        assert await office.sees(OUT) == 1
+        assert len(other.got) == 1
+        (waits,) = [it for it in await office.kept() if it.state == "waits"]
+        assert waits.target == broken.id
+        assert waits.error is not None
+        assert waits.error.startswith("its address cannot be opened: ")
 
 
 async def test_gone_is_given_up_at_once(office: Office) -> None:

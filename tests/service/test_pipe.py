@@ -145,6 +145,17 @@ def test_whatever_comes_crosses_as_without_a_pipe(dialect: str, caller: str, dat
     same(data.draw(st.sampled_from([way for way in ways(dialect) if way.caller == caller])), reads)
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("more", range(1, 5))
+def test_more_line_ends_than_close_a_frame_cross_as_without_a_pipe(dialect: str, more: int) -> None:
+    """In the read of the frames, as one of their chunks, and in a read of their own."""
+    reads = long_answer(dialect, "text", ["a"] * 20)
+    for way in ways(dialect):
+        same(way, [*reads[:-1], reads[-1] + chunk(b"\n" * more)])
+        same(way, [*reads[:9], chunk(b"\n" * more), *reads[9:]])
+        same(way, [*reads[:9], reads[9] + chunk(b"\n" * more) + reads[10], *reads[11:]])
+
+
 def long_answer(dialect: str, kind: str, texts: list[str]) -> list[bytes]:
     """The reads of an answer of one kind of pieces, each of which comes by itself."""
     frames = [BEGIN[dialect]]

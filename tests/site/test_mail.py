@@ -1,14 +1,14 @@
 """Mails on their way: over real SMTP, tried again while it fails, given up when it is of no use, and never kept after."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from penstock.domain.mail.outbox import TRIES, Mail
 from penstock.operations.mail_sender import (
@@ -105,6 +105,59 @@ async def test_what_will_never_be_taken_is_given_up(tmp_path: Path) -> None:
         assert row.error.startswith("550")
         hotel.house.clock.now += 1_000_000
         await hotel.posted()
+        assert server.taken == []
+
+
+def of_another_ring(sealed: bytes) -> bytes:
+    """As after an older secrets file was put back."""
+    return sealed[:1] + b"00000000" + sealed[9:]
+
+
+def changed(sealed: bytes) -> bytes:
+    return sealed[:-1] + bytes([sealed[-1] ^ 1])
+
+
+def cut(sealed: bytes) -> bytes:
+    return sealed[:12]
+
+
+@pytest.mark.parametrize("spoil", [of_another_ring, changed, cut])
+async def test_a_mail_that_does_not_open_holds_up_none_behind_it(
+    tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    async with smtp_hotel(tmp_path) as (hotel, server):
+        database = hotel.house.store.database
+        server.answers = ["451 busy"]
+        await begin(hotel)
+        await hotel.posted()
+        (row,) = await rows(hotel)
+        async with database.transaction() as conn:
+            await conn.execute(update(outbox).values(sealed=spoil(row.sealed)))
+        hotel.house.clock.now += 600
+        await hotel.reader().post("/signup", email="bob@example.com", password=PASSWORD)
+        await hotel.posted()
+        assert [envelope.rcpt_tos for envelope in server.taken] == [["bob@example.com"]]
+        (spoilt,) = [each for each in await rows(hotel) if each.id == row.id]
+        assert spoilt.error.startswith("cannot be opened: ")
+        async with database.transaction() as conn:
+            await conn.execute(update(outbox).where(outbox.c.id == row.id).values(sealed=row.sealed))
+        hotel.house.clock.now += 600
+        await hotel.posted()
+        assert server.taken[1].rcpt_tos == [ANN], "it opens again, and is sent"
+
+
+async def test_a_mail_that_never_opens_is_given_up(tmp_path: Path) -> None:
+    async with smtp_hotel(tmp_path) as (hotel, server):
+        server.answers = ["451 busy"]
+        await begin(hotel)
+        await hotel.posted()
+        async with hotel.house.store.database.transaction() as conn:
+            await conn.execute(update(outbox).values(sealed=b"\x01" + b"00000000" * 8))
+        for _ in range(TRIES):
+            hotel.house.clock.now += 30 * 2**TRIES
+            await hotel.posted()
+        (row,) = await rows(hotel)
+        assert (row.sealed, row.due_at, row.sent_at, row.tries) == (None, None, None, TRIES)
         assert server.taken == []
 
 

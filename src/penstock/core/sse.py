@@ -144,6 +144,10 @@ def complete_prefix(buffer: bytes | bytearray, start: int = 0) -> int:
     """
     start = max(start - 2, 0)
     end = buffer.rfind(b"\n\n", start)
+    if end > 0 and buffer[end - 1] == 0x0A and b"\r" not in buffer:
+        # Of a run of line ends each two close a frame, wherever the reads were cut: an odd one belongs to what follows.
+        first = len(buffer[:end].rstrip(b"\n"))
+        return end + 2 - (end - first) % 2
     if b"\r" in buffer:
         end = max(end, buffer.rfind(b"\r\r", start), buffer.rfind(b"\n\r", start))
     if end < 0:

@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -17,3 +20,14 @@ async def running_beside(*rounds: Coroutine[object, object, object]) -> AsyncGen
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
+
+
+async def all_of(*works: Coroutine[object, object, T]) -> list[T]:
+    """Do these at the same time, each to its end: one that fails stops none of the others. Then raises the first failure."""
+    ended = await asyncio.gather(*works, return_exceptions=True)
+    done: list[T] = []
+    for each in ended:
+        if isinstance(each, BaseException):
+            raise each
+        done.append(each)
+    return done

@@ -18,7 +18,7 @@ from penstock.domain.exports.destinations import Destination
 from penstock.domain.exports.receipt import ExportedReceipt, receipts_of
 from penstock.domain.exports.settled import Slice
 from penstock.errors import DatabaseUnavailable
-from penstock.operations.background import running_beside
+from penstock.operations.background import all_of, running_beside
 from penstock.operations.carriers import Carriers, Parcel, parcel_of, parcel_of_backfill
 from penstock.operations.metrics import Metrics
 from penstock.operations.signed_post import NotTaken
@@ -82,19 +82,17 @@ class Exporter:
             await self.round()
         except DatabaseUnavailable:
             log.warning("the database does not answer; exports wait")
-        except SecretsFileError as error:
-            log.error("the address of an export cannot be read: %s", error)  # noqa: TRY400 - the text says it all
         except Exception:
             log.exception("a round of exports failed")
 
     async def round(self) -> int:
-        """Export what is due; how many receipts have arrived. Raises ``DatabaseUnavailable``, ``SecretsFileError``."""
+        """Export what is due; how many receipts have arrived. Raises ``DatabaseUnavailable``."""
         async with self._turn:
             async with self._database.connect() as conn:
                 found = await destinations.list_destinations(conn)
             await self._number_and_tidy(found)
-            count = sum(await asyncio.gather(*(self._export_all(it) for it in found)))
-            count += sum(await asyncio.gather(*(self._backfill(it) for it in found)))
+            count = sum(await all_of(*(self._export_all(it) for it in found)))
+            count += sum(await all_of(*(self._backfill(it) for it in found)))
             if count:
                 async with self._database.transaction() as conn:
                     await settled.tidy_before(conn, await settled.cursors_in_use(conn))
@@ -178,10 +176,14 @@ class Exporter:
         """Whether the destination takes these; where it does not, that is written down."""
         try:
             await self._carriers.carry(held, parcel, receipts)
-        except (NotTaken, OSError) as error:
-            text = (
-                str(error) if isinstance(error, NotTaken) else f"the file cannot be written: {error.strerror}"
-            )
+        except (NotTaken, OSError, SecretsFileError) as error:
+            match error:
+                case OSError():
+                    text = f"the file cannot be written: {error.strerror}"
+                case SecretsFileError():
+                    text = f"its address cannot be opened: {error}"
+                case NotTaken():
+                    text = str(error)
             log.warning("an export was not taken", extra={"code": held.name, "error": text})
             async with self._database.transaction() as conn:
                 await destinations.export_failed(conn, held, self._holder, text, now=self._now_ms())

@@ -22,7 +22,7 @@ from penstock.domain.mail.outbox import Due, Mail
 from penstock.errors import DatabaseUnavailable, OperatorError
 from penstock.operations.output import STDOUT, NobodyReads, Printer
 from penstock.settings.service_url import ServiceUrl, ServiceUrlError, strange_options
-from penstock.store.secrets_file import SecretsFile, SecretsFileError
+from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
 from penstock.timeouts import to_its_end
 
@@ -288,8 +288,6 @@ class MailSender:
             await self.send_due()
         except DatabaseUnavailable:
             log.warning("the database does not answer; mails wait")
-        except SecretsFileError as error:
-            log.error("mails cannot be read: %s", error)  # noqa: TRY400 - the text says it all
         except Exception:
             log.exception("a round of mails failed")
 

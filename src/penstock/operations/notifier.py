@@ -24,7 +24,7 @@ from penstock.domain.notifications.staff_events import Condition, Teller
 from penstock.domain.notifications.watch import Thresholds
 from penstock.domain.notifications.webhooks import NoSuchWebhook, Webhook
 from penstock.errors import DatabaseUnavailable
-from penstock.operations.background import running_beside
+from penstock.operations.background import all_of, running_beside
 from penstock.operations.metrics import Metrics
 from penstock.operations.release_watch import ReleaseWatch
 from penstock.operations.signed_post import NotTaken, Outward, outward, post_signed
@@ -111,13 +111,11 @@ class Notifier:
             await self.round()
         except DatabaseUnavailable:
             log.warning("the database does not answer; the staff are told later")
-        except SecretsFileError as error:
-            log.error("what is to be told cannot be read: %s", error)  # noqa: TRY400 - the text says it all
         except Exception:
             log.exception("a round of notifications failed")
 
     async def round(self) -> int:
-        """See, tell and send; how many messages have arrived. Raises ``DatabaseUnavailable``, ``SecretsFileError``."""
+        """See, tell and send; how many messages have arrived. Raises ``DatabaseUnavailable``."""
         async with self._turn:
             await self._say_what_lasts()
             await self._lead()
@@ -217,8 +215,7 @@ class Notifier:
             by_target: dict[str, list[DueLetter]] = {}
             for due in taken:
                 by_target.setdefault(due.target, []).append(due)
-            counts = await asyncio.gather(*(self._send_all(some) for some in by_target.values()))
-            count += sum(counts)
+            count += sum(await all_of(*(self._send_all(some) for some in by_target.values())))
 
     async def _send_all(self, some: Sequence[DueLetter]) -> int:
         """What is for one target, one after the other; the others do not wait for it."""
@@ -254,6 +251,8 @@ class Notifier:
                 webhook, address = await webhooks.opened_webhook(conn, self._secrets_file, due.target)
         except NoSuchWebhook:
             raise NotTaken("the webhook was removed", lasting=True) from None
+        except SecretsFileError as error:
+            raise NotTaken(f"its address cannot be opened: {error}") from error
         body = body_of_letter(due.letter, webhook.shape, self._custom.brand)
         at = int(self._now())
         await post_signed(address, due.id, body, self._outward, at=at, user_agent=AGENT)

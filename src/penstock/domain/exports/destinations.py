@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
-from penstock.domain.exports.places import Bucket, DestinationWish, Endpoint, place_of
+from penstock.domain.exports.places import Bucket, DestinationWish, Endpoint, checked_place
 from penstock.domain.exports.settled import last_number, number_new
 from penstock.domain.exports.shapes import LINE_SHAPES
 from penstock.domain.notifications.signed_address import SignedAddress, host_of, opened_address
@@ -98,7 +98,7 @@ async def add_destination(
             f"A shape is one of {', '.join(LINE_SHAPES)}; another than receipts is for files and buckets.",
             param="shape",
         )
-    where = place_of(wish, entropy)
+    where = checked_place(wish, entropy)
     await _room_for(conn, name)
     id = api_key.identifier("dst", entropy(16))
     host = "" if where is None else host_of(where.place)

@@ -78,7 +78,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 Place = SignedAddress | Bucket | Endpoint
 
 
-def place_of(wish: DestinationWish, entropy: Entropy) -> Place | None:
+def checked_place(wish: DestinationWish, entropy: Entropy) -> Place | None:
     """Where a destination is to be; None for a file. Raises ``InvalidRequest``, which repeats no secret."""
     if bool(wish.url) != (wish.kind != "file"):
         raise InvalidRequest(

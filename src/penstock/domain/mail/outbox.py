@@ -4,6 +4,7 @@ A mail holds a one-time code, so what is kept of it is sealed, and is deleted on
 takes a connection inside a transaction; ``now`` is epoch milliseconds.
 """
 
+import logging
 from typing import Final
 
 import msgspec
@@ -12,8 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
 from penstock.store.sealed import SealedColumn
-from penstock.store.secrets_file import Entropy, SecretsFile
+from penstock.store.secrets_file import Entropy, SecretsFile, SecretsFileError
 from penstock.store.sql.schema import outbox
+
+log = logging.getLogger("penstock.domain.mail")
 
 TRIES = 8
 """Attempts after which a mail is given up: about four hours after the first."""
@@ -77,7 +80,10 @@ async def any_due(conn: AsyncConnection, *, now: int) -> bool:
 
 
 async def take(conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, most: int = 20) -> list[Due]:
-    """Take up the mails that are due. No other server takes them before the time for the next try has come."""
+    """Take up the mails that are due. No other server takes them before the time for the next try has come.
+
+    One that does not open is tried again as one that was not taken is, and holds up none of the others.
+    """
     rows = await conn.execute(
         select(outbox.c.id, outbox.c.sealed, outbox.c.tries, outbox.c.due_at)
         .where(outbox.c.due_at <= now)
@@ -92,8 +98,14 @@ async def take(conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, mo
             .where(outbox.c.id == id, outbox.c.due_at == due_at)
             .values(due_at=again, tries=tries + 1)
         )
-        if ours.rowcount == 1:
+        if ours.rowcount != 1:
+            continue
+        try:
             mail = msgspec.json.decode(secrets_file.unseal(sealed, _about(id)), type=Mail)
+        except (SecretsFileError, msgspec.MsgspecError) as error:
+            log.error("a mail cannot be opened: %s", error)  # noqa: TRY400 - the text says it all
+            await _note_failure(conn, id, f"cannot be opened: {error}", last=tries + 1 >= TRIES)
+        else:
             taken.append(Due(id, mail, tries + 1))
     return taken
 
@@ -107,8 +119,12 @@ async def was_sent(conn: AsyncConnection, due: Due, *, now: int) -> None:
 
 async def sending_failed(conn: AsyncConnection, due: Due, error: str, *, lasting: bool) -> None:
     """The mail was not taken; ``lasting``: and never will be."""
-    given_up = {"due_at": None, "sealed": None} if lasting or due.tries >= TRIES else {}
-    await conn.execute(update(outbox).where(outbox.c.id == due.id).values(error=error[:200], **given_up))
+    await _note_failure(conn, due.id, error, last=lasting or due.tries >= TRIES)
+
+
+async def _note_failure(conn: AsyncConnection, id: str, error: str, *, last: bool) -> None:
+    given_up = {"due_at": None, "sealed": None} if last else {}
+    await conn.execute(update(outbox).where(outbox.c.id == id).values(error=error[:200], **given_up))
 
 
 async def forget_mails(conn: AsyncConnection, *, before: int) -> None:

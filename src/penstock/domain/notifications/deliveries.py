@@ -5,6 +5,7 @@ a target has had its hour's worth, or a rule says digest, it waits for a letter 
 takes a connection inside a transaction; ``now`` is epoch milliseconds.
 """
 
+import logging
 from collections.abc import Sequence
 from datetime import tzinfo
 from typing import Final
@@ -23,9 +24,11 @@ from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import InvalidRequest
 from penstock.store.sealed import SealedColumn
-from penstock.store.secrets_file import Entropy, SecretsFile
+from penstock.store.secrets_file import Entropy, SecretsFile, SecretsFileError
 from penstock.store.sql.schema import deliveries
 from penstock.store.sql.schema import outbox as outbox_table
+
+log = logging.getLogger("penstock.domain.notifications")
 
 TRIES: Final = 8
 """Attempts after which a delivery is given up: about four hours after the first."""
@@ -155,7 +158,10 @@ async def any_delivery_due(conn: AsyncConnection, *, now: int) -> bool:
 async def take_due(
     conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, most: int = 20
 ) -> list[DueLetter]:
-    """Take up those that are due. No other server takes them before the time for the next try has come."""
+    """Take up those that are due. No other server takes them before the time for the next try has come.
+
+    One that does not open is tried again as one that was not taken is, and holds up none of the others.
+    """
     columns = deliveries.c
     rows = await conn.execute(
         select(columns.id, columns.kind, columns.target, columns.sealed, columns.tries, columns.due_at)
@@ -170,8 +176,10 @@ async def take_due(
             .where(columns.id == id, columns.due_at == due_at)
             .values(due_at=now + (_FIRST_RETRY << min(tries, TRIES)), tries=tries + 1)
         )
-        if ours.rowcount == 1:
-            letter = _decode(secrets_file.unseal(sealed, _about(id)))
+        if ours.rowcount != 1:
+            continue
+        letter = await _opened(conn, secrets_file, id, sealed, last=tries + 1 >= TRIES)
+        if letter is not None:
             taken.append(DueLetter(id, kind, target, letter, tries + 1))
     return taken
 
@@ -200,10 +208,7 @@ async def hand_to_mail(
 
 async def delivery_failed(conn: AsyncConnection, due: DueLetter, error: str, *, lasting: bool) -> None:
     """It was not taken; ``lasting``: and never will be. The error has no word of the receiver's."""
-    given_up = {"due_at": None} if lasting or due.tries >= TRIES else {}
-    await conn.execute(
-        update(deliveries).where(deliveries.c.id == due.id).values(error=error[:200], **given_up)
-    )
+    await _note_failure(conn, due.id, error, last=lasting or due.tries >= TRIES)
 
 
 async def newest_deliveries(conn: AsyncConnection) -> list[Delivery]:
@@ -306,14 +311,33 @@ async def _bundle(
     told: list[Told] = []
     ids: list[str] = []
     for id, sealed in rows.all():
-        ids.append(id)
-        told += _decode(secrets_file.unseal(sealed, _about(id))).told
+        letter = await _opened(conn, secrets_file, id, sealed, last=True)
+        if letter is not None:
+            ids.append(id)
+            told += letter.told
     if not ids:
         return 0
     await _mark_said(conn, ids, now)
     letter = letter_of(event, told, at=now)
     await _keep(conn, secrets_file, kind, target, letter, "", now=now, due_at=now, entropy=entropy)
     return 1
+
+
+async def _opened(
+    conn: AsyncConnection, secrets_file: SecretsFile, id: str, sealed: bytes, *, last: bool
+) -> Letter | None:
+    """What is said; None where it does not open, which is written down. ``last``: it is given up then."""
+    try:
+        return _decode(secrets_file.unseal(sealed, _about(id)))
+    except (SecretsFileError, msgspec.MsgspecError) as error:
+        log.error("a message to staff cannot be opened: %s", error)  # noqa: TRY400 - the text says it all
+        await _note_failure(conn, id, f"cannot be opened: {error}", last=last)
+        return None
+
+
+async def _note_failure(conn: AsyncConnection, id: str, error: str, *, last: bool) -> None:
+    given_up = {"due_at": None, "bundle": ""} if last else {}
+    await conn.execute(update(deliveries).where(deliveries.c.id == id).values(error=error[:200], **given_up))
 
 
 async def _mark_said(conn: AsyncConnection, ids: Sequence[str], now: int) -> None:

@@ -93,7 +93,7 @@ ONE_SERVER = "the one server"
 
 COPIED_A_SECOND = 30_000
 """Requests that an upgrade copies in a second, on a slow machine."""
-HELD = 0.8
+HOLD_SHARE = 0.8
 """How much of the time that others wait for their turn a writer may be idle in its own."""
 RETRY_SECONDS = 0.02
 RETRY_PAUSE_FIRST = 0.05
@@ -493,7 +493,7 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> Database
             connect=settings.database_connect,
             statement=settings.database_statement,
             lock=settings.database_lock,
-            hold=HELD * settings.database_lock,
+            hold=HOLD_SHARE * settings.database_lock,
         ),
         migrate=migrate,
     )
