@@ -33,6 +33,7 @@ from penstock.domain.staff import idempotency, membership, tokens
 from penstock.domain.staff.idempotency import Claimed, KeptAnswer
 from penstock.domain.staff.tokens import TokenWish
 from penstock.domain.trail.entries import SYSTEM
+from penstock.operations.key_ring import KeyRing
 from penstock.store.sealed import Resealed, older_seals, reseal
 from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.schema import captures, metadata, trail
@@ -269,3 +270,35 @@ async def test_what_does_not_open_is_left_as_it_is_and_counted(hotel: Hotel, tmp
     assert await reseal(database, only, ring, entropy) == Resealed(0, 3)
     async with database.transaction() as conn:
         assert await older_seals(conn, only, ring) == {other.seal_id: 3}
+
+
+async def test_what_does_not_open_is_told_once_and_sealed_anew_when_its_key_is_put_back(
+    hotel: Hotel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after an older secrets file was put back, and then the right one."""
+    database = hotel.house.store.database
+    entropy = secrets.token_bytes
+    ring = SecretsFile.make(tmp_path / "ring.json", entropy)
+    other = SecretsFile.make(tmp_path / "other.json", entropy)
+    async with database.transaction() as conn:
+        await conn.execute(outbox_table.delete())
+        for sealer in (ring, other):
+            mail = outbox.Mail("test", "a@example.com", CANARY, ())
+            await outbox.queue(conn, sealer, mail, now=LATER, entropy=entropy)
+    ours = KeyRing(database, ring)
+    for _ in range(3):
+        ours.follow()
+        await ours.reseal()
+    told = [record for record in caplog.records if "do not open" in record.message]
+    assert [record.__dict__["rows"] for record in told] == [1]
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("ring.json", "other.json"))
+    whole = tmp_path / "whole.json"
+    whole.write_text(json.dumps(one | {"seals": one["seals"] + two["seals"]}))
+    whole.chmod(0o600)
+    whole.replace(tmp_path / "ring.json")
+    ours.follow()
+    await ours.reseal()
+    async with database.transaction() as conn:
+        only = [it for it in SEALED_COLUMNS if it.name == "outbox.sealed"]
+        assert await older_seals(conn, only, ring) == {}
+        assert len(await outbox.take(conn, ring, now=LATER)) == 2

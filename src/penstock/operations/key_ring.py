@@ -4,7 +4,7 @@ import logging
 import secrets
 
 from penstock.domain.sealed_columns import SEALED_COLUMNS
-from penstock.store.sealed import Resealed, reseal
+from penstock.store.sealed import reseal
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.database import Database
 
@@ -26,6 +26,7 @@ class KeyRing:
         trouble = ""
         try:
             if self._secrets_file.reread():
+                self._all_by = ""  # an older key may have been put back, which opens what did not
                 log.info("the secrets file changed", extra={"code": self._secrets_file.seal_id})
         except SecretsFileError as error:
             trouble = str(error)
@@ -34,15 +35,20 @@ class KeyRing:
         self._trouble = trouble
 
     async def reseal(self) -> None:
-        """After a start and after a rotation, until nothing is found that another key than the newest has sealed.
+        """After a start and a change of the file, until nothing more is found that another key than the newest has sealed.
 
+        What does not open stays as it is, and is looked at again after the next change.
         Raises ``DatabaseUnavailable``.
         """
         newest = self._secrets_file.seal_id
         if newest == self._all_by:
             return
         found = await reseal(self._database, SEALED_COLUMNS, self._secrets_file, secrets.token_bytes)
-        if found == Resealed():
+        if not found.done:
             self._all_by = newest
+            if found.shut:
+                log.warning(
+                    "copies do not open: the secrets file lacks their key", extra={"rows": found.shut}
+                )
         else:
-            log.info("copies were sealed anew; %d did not open", found.shut, extra={"rows": found.done})
+            log.info("copies were sealed anew", extra={"rows": found.done})

@@ -85,6 +85,7 @@ OLDER: tuple[str, ...] = (
     "0019",
     "0020",
     "0021",
+    "0022",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 

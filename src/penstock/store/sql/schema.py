@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0022"
+HEAD = "0023"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -62,6 +62,7 @@ users = Table(
     Column("verified_at", BigInteger),
     Column("disabled_at", BigInteger),
     Column("leaving_at", BigInteger),
+    Index("ix_users_created_at", "created_at"),
 )
 """``leaving_at``: when the account will be deleted, as its owner asked; None while it stays."""
 
