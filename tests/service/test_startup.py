@@ -1,5 +1,6 @@
 """Before content: whatever an attempt has said at its start, a failure of it is made good by the next, and leaves no byte."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,8 +189,14 @@ async def test_an_error_after_comments_is_the_first_event(tmp_path: Path, upstre
 async def test_the_bytes_of_the_start_are_those_of_the_provider(house: House, dialect: str) -> None:
     wire = house.wires[f"wire-{dialect}"]
     frames = STREAMS[dialect]
-    wire.script = lambda asked: asked.stream(b": a comment\n\n", *frames)
-    answer = await house.ask(dialect, f"wire-{dialect}", await house.user(), stream=True)
+    caller = await house.begin(dialect, f"wire-{dialect}", await house.user(), stream=True)
+    asked = await wire.next()
+    asked.begin(b": a comment\n\n")
+    for frame in frames:  # each comes in a read of its own, so that the start is held
+        await asyncio.sleep(0.02)
+        asked.frames(frame)
+    asked.end()
+    answer = await caller.rest(await caller.head())
     ours = answer.body.replace(b'"model":"wire-%b"' % dialect.encode(), b'"model":"up-%b"' % dialect.encode())
     kept = [frame for frame in frames if dialect != "chat" or b'"usage"' not in frame]
     assert ours == b": a comment\n\n" + b"".join(kept)
