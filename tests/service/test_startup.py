@@ -62,6 +62,14 @@ ERRORS = {
         response={**response("failed", []), "error": {"code": "server_error", "message": "boom"}},
     ),
 }  # fmt: skip
+_TOO_LONG = "prompt is too long: 250000 tokens > 200000 maximum"
+TOO_LONG = {
+    "messages": event("error", error={"type": "invalid_request_error", "message": _TOO_LONG}),
+    "responses": event(
+        "response.failed", sequence_number=9,
+        response={**response("failed", []), "error": {"code": "context_length_exceeded", "message": _TOO_LONG}},
+    ),
+}  # fmt: skip
 BREAKS: dict[str, Callable[[Asked, str], None]] = {
     **{how: lambda asked, _, end=end: end(asked) for how, end in ENDINGS.items()},
     "error event": lambda asked, upstream: asked.stream_on(ERRORS[upstream]),
@@ -173,14 +181,19 @@ async def test_after_the_head_the_failure_of_the_last_attempt_is_told_once(
 
 
 @pytest.mark.parametrize("upstream", ["responses", "messages"])
-async def test_an_error_after_comments_is_the_first_event(tmp_path: Path, upstream: str) -> None:
+@pytest.mark.parametrize("how", ["cut", "too long"])
+async def test_an_error_after_comments_is_the_first_event(tmp_path: Path, upstream: str, how: str) -> None:
+    """Also one that no other attempt would mend, so that the start that is held is still there."""
     async with open_house(tmp_path / "data", head_hold=0.0) as house:
         caller = await house.begin("responses", f"wire-{upstream}", await house.user(), stream=True)
         asked = await house.wires[f"wire-{upstream}"].next()
         asked.begin(*STREAMS[upstream][: STARTS[upstream]])
         head = await caller.head()
         head.body = await caller.until(b": keep-alive\n\n")
-        asked.cut()
+        if how == "cut":
+            asked.cut()
+        else:
+            asked.stream_on(TOO_LONG[upstream])
         (event,) = (await caller.rest(head)).frames
         assert (event.json["type"], event.json["sequence_number"]) == ("response.failed", 0)
 
