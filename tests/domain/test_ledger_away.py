@@ -123,10 +123,11 @@ async def test_what_the_database_never_took_is_written_at_the_next_start(databas
 async def test_what_few_answers_are_billed_by_outlives_the_process(database: Database) -> None:
     special = Special("flex", audio_input_tokens=5, web_searches=2)
     ledger = await open_ledger(database, "b1")
-    for id in ("r1", "r2"):
+    one, other = f"req_{1:024x}", f"req_{2:024x}"  # ids as they are given: the journal has a short record for these alone
+    for id in (one, other):
         await ledger.opened(row(id))
     await hide(database)
-    for id, attempts in (("r1", 1), ("r2", 2)):
+    for id, attempts in ((one, 1), (other, 2)):
         ledger.settle(replace(end(id), usage=Usage(input=3, output=4, special=special), attempts=attempts))
     await ledger.close()
     await show(database)
