@@ -395,17 +395,22 @@ class Losing:
         self._whole.close()
 
 
+@pytest.mark.parametrize("beside", [True, False])
 async def test_a_batch_that_was_committed_without_an_answer_is_not_written_twice(
-    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, beside: bool
 ) -> None:
+    """Nor where there is no open request ``beside`` it, by which the database would be asked first anyway."""
     ledger = await open_ledger(database, "b1")
     losing = Losing(ledger._connection)
     monkeypatch.setattr(ledger, "_connection", losing)
     await ledger.opened(row("r1"))
     ledger.settle(end("r1", refund="no_output", status=502))
-    await ledger.opened(row("r2"))
+    if beside:
+        await ledger.opened(row("r2"))
     await until(lambda: losing.lost)
     monkeypatch.undo()
+    if not beside:
+        await ledger.opened(row("r2"))
     await written(ledger)
     await ledger.close()
     assert await states(database) == {"r1": ("settled", "completed", False), "r2": ("open", None, True)}
