@@ -123,10 +123,8 @@ async def test_what_the_database_never_took_is_written_at_the_next_start(databas
 async def test_what_few_answers_are_billed_by_outlives_the_process(database: Database) -> None:
     special = Special("flex", audio_input_tokens=5, web_searches=2)
     ledger = await open_ledger(database, "b1")
-    one, other = (
-        f"req_{1:024x}",
-        f"req_{2:024x}",
-    )  # ids as they are given: the journal has a short record for these alone
+    # ids as they are given: the journal has a short record for these alone
+    one, other = f"req_{1:024x}", f"req_{2:024x}"
     for id in (one, other):
         await ledger.opened(row(id))
     await hide(database)

@@ -140,9 +140,8 @@ def test_chunked_body_ends_where_it_ends(
 def test_a_change_of_protocols_before_the_end_of_the_head_is_refused(raw: bytes) -> None:
     """However it comes; its sender is not waited for."""
     for pieces in ([raw], [raw[:-1], raw[-1:]], [raw[at : at + 1] for at in range(len(raw))]):
-        with pytest.raises(
-            InvalidRequest
-        ):  # by what has come: the check of a whole head would refuse it as well
+        # by what has come: the check of a whole head would refuse it as well
+        with pytest.raises(InvalidRequest):
             feed_pieces(pieces)
 
 
