@@ -123,10 +123,12 @@ async def test_what_the_database_never_took_is_written_at_the_next_start(databas
 async def test_what_few_answers_are_billed_by_outlives_the_process(database: Database) -> None:
     special = Special("flex", audio_input_tokens=5, web_searches=2)
     ledger = await open_ledger(database, "b1")
-    for id in ("r1", "r2"):
+    # ids as they are given: the journal has a short record for these alone
+    one, other = f"req_{1:024x}", f"req_{2:024x}"
+    for id in (one, other):
         await ledger.opened(row(id))
     await hide(database)
-    for id, attempts in (("r1", 1), ("r2", 2)):
+    for id, attempts in ((one, 1), (other, 2)):
         ledger.settle(replace(end(id), usage=Usage(input=3, output=4, special=special), attempts=attempts))
     await ledger.close()
     await show(database)
@@ -394,17 +396,22 @@ class Losing:
         self._whole.close()
 
 
+@pytest.mark.parametrize("beside", [True, False])
 async def test_a_batch_that_was_committed_without_an_answer_is_not_written_twice(
-    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, beside: bool
 ) -> None:
+    """Nor where there is no open request ``beside`` it, by which the database would be asked first anyway."""
     ledger = await open_ledger(database, "b1")
     losing = Losing(ledger._connection)
     monkeypatch.setattr(ledger, "_connection", losing)
     await ledger.opened(row("r1"))
     ledger.settle(end("r1", refund="no_output", status=502))
-    await ledger.opened(row("r2"))
+    if beside:
+        await ledger.opened(row("r2"))
     await until(lambda: losing.lost)
     monkeypatch.undo()
+    if not beside:
+        await ledger.opened(row("r2"))
     await written(ledger)
     await ledger.close()
     assert await states(database) == {"r1": ("settled", "completed", False), "r2": ("open", None, True)}

@@ -1,5 +1,6 @@
 """Before content: whatever an attempt has said at its start, a failure of it is made good by the next, and leaves no byte."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,14 @@ ERRORS = {
     "responses": event(
         "response.failed", sequence_number=9,
         response={**response("failed", []), "error": {"code": "server_error", "message": "boom"}},
+    ),
+}  # fmt: skip
+_TOO_LONG = "prompt is too long: 250000 tokens > 200000 maximum"
+TOO_LONG = {
+    "messages": event("error", error={"type": "invalid_request_error", "message": _TOO_LONG}),
+    "responses": event(
+        "response.failed", sequence_number=9,
+        response={**response("failed", []), "error": {"code": "context_length_exceeded", "message": _TOO_LONG}},
     ),
 }  # fmt: skip
 BREAKS: dict[str, Callable[[Asked, str], None]] = {
@@ -172,14 +181,19 @@ async def test_after_the_head_the_failure_of_the_last_attempt_is_told_once(
 
 
 @pytest.mark.parametrize("upstream", ["responses", "messages"])
-async def test_an_error_after_comments_is_the_first_event(tmp_path: Path, upstream: str) -> None:
+@pytest.mark.parametrize("how", ["cut", "too long"])
+async def test_an_error_after_comments_is_the_first_event(tmp_path: Path, upstream: str, how: str) -> None:
+    """Also one that no other attempt would mend, so that the start that is held is still there."""
     async with open_house(tmp_path / "data", head_hold=0.0) as house:
         caller = await house.begin("responses", f"wire-{upstream}", await house.user(), stream=True)
         asked = await house.wires[f"wire-{upstream}"].next()
         asked.begin(*STREAMS[upstream][: STARTS[upstream]])
         head = await caller.head()
         head.body = await caller.until(b": keep-alive\n\n")
-        asked.cut()
+        if how == "cut":
+            asked.cut()
+        else:
+            asked.stream_on(TOO_LONG[upstream])
         (event,) = (await caller.rest(head)).frames
         assert (event.json["type"], event.json["sequence_number"]) == ("response.failed", 0)
 
@@ -188,8 +202,14 @@ async def test_an_error_after_comments_is_the_first_event(tmp_path: Path, upstre
 async def test_the_bytes_of_the_start_are_those_of_the_provider(house: House, dialect: str) -> None:
     wire = house.wires[f"wire-{dialect}"]
     frames = STREAMS[dialect]
-    wire.script = lambda asked: asked.stream(b": a comment\n\n", *frames)
-    answer = await house.ask(dialect, f"wire-{dialect}", await house.user(), stream=True)
+    caller = await house.begin(dialect, f"wire-{dialect}", await house.user(), stream=True)
+    asked = await wire.next()
+    asked.begin(b": a comment\n\n")
+    for frame in frames:  # each comes in a read of its own, so that the start is held
+        await asyncio.sleep(0.02)
+        asked.frames(frame)
+    asked.end()
+    answer = await caller.rest(await caller.head())
     ours = answer.body.replace(b'"model":"wire-%b"' % dialect.encode(), b'"model":"up-%b"' % dialect.encode())
     kept = [frame for frame in frames if dialect != "chat" or b'"usage"' not in frame]
     assert ours == b": a comment\n\n" + b"".join(kept)

@@ -13,6 +13,11 @@ MESSAGES: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {
         ["code_execution", "bash_code_execution", "web_search"],
         {"web_searches": 3, "web_fetches": 1, "code_runs": 2},
     ),
+    "a search that failed": (
+        {"server_tool_use": {"web_fetch_requests": 1}},
+        ["web_search", "web_fetch"],
+        {"web_fetches": 1},
+    ),
     "a vendor that counts none": ({}, ["web_search", "other"], {"web_searches": 1, "other_tool_runs": 1}),
     "a tier": ({"service_tier": "priority"}, [], {"service_tier": "priority"}),
     "speed": ({"service_tier": "standard", "speed": "fast"}, [], {"service_tier": "fast"}),

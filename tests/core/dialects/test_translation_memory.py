@@ -400,6 +400,10 @@ def test_what_one_turn_says_in_several_items_is_gone_on_from_within_it(
     decoded = Counted(monkeypatch, *DECODING)
     outcome(body, "responses", "messages", memory=mine)
     assert decoded.calls == 0
+    # one that goes another way in the middle of the turn has nothing of what followed there
+    for at in (39, 20, 7):
+        other = {**rows[at], "call_id": f"other{at}"}
+        same(scanned("responses", items(*rows[:at], other)), "responses", "messages", DEFAULT_PROFILE, mine)
 
 
 def test_a_turn_that_leaves_nothing_is_no_place_to_go_on_from() -> None:
