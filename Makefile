@@ -55,7 +55,7 @@ chaos: env # servers killed under load (ROUNDS=100, on each engine), races betwe
 		.venv/bin/pytest --log-cli-level INFO --timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py tests/service/test_room_race.py tests/server/test_cuts.py tests/service/test_hostile_providers.py tests/service/test_matrix.py tests/service/test_recovery.py tests/service/test_choice.py \
 		tests/service/test_lying_postgresql.py tests/store/test_lying_postgresql.py tests/site/test_odd_values.py tests/site/test_lying_openid.py tests/clients/test_conversations.py -k "every_fault or no_more or case_12 or case_25 or case_34 or conversations or killed or race or reading or every_way or lies or whatever or odd or lying" $(ARGS)
 
-mutants: env # changes to the source, one after the other, that the tests must notice (ARGS="relay" chooses); five minutes
+mutants: env # changes to the source, one after the other, that the tests must notice (ARGS="relay" chooses); half an hour on two cores
 	@scripts/services.sh
 	.venv/bin/python scripts/mutants.py $(ARGS)
 
