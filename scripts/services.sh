@@ -5,9 +5,14 @@ set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 missing=()
-for name in nginx haproxy caddy chromium redis-server; do
+for name in nginx haproxy caddy redis-server; do
     command -v "$name" >/dev/null || missing+=("$name")
 done
+if ! command -v chromium-headless-shell >/dev/null && ! command -v chromium >/dev/null; then
+    # the same browser without windows, which is not packaged everywhere
+    [ -n "$(apt-cache --quiet search --names-only '^chromium-headless-shell$' 2>/dev/null)" ] &&
+        missing+=(chromium-headless-shell) || missing+=(chromium)
+fi
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -402,6 +402,17 @@ def functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef
         yield from functions(child, f"{prefix}{name}." if name else prefix)
 
 
+SAFE_REPEAT = r'(?:\\.[^"\\]*+)*+'
+"""Nothing in it can go back, so every Python takes it."""
+POSSESSIVE_GROUP = re.compile(r"[^(]\)(?:[*+?]|\{[\d,]+\})\+")
+
+
+def repeats_no_group_possessively(module: Module) -> Iterator[str]:
+    """CPython before 3.11.5 matches wrongly where the group has alternatives (its issue 106052); Debian 12 has 3.11.2."""
+    for found in POSSESSIVE_GROUP.finditer(module.source.replace(SAFE_REPEAT, "")):
+        yield f"{module.path}: {found[0]!r} in a pattern; write (?>(?:...)*)"
+
+
 RULES: list[Callable[[Module], Iterator[str]]] = [
     imports_only_what_its_part_may,
     imports_at_the_top_by_full_name,
@@ -414,6 +425,7 @@ RULES: list[Callable[[Module], Iterator[str]]] = [
     has_a_name_that_says_something,
     leaves_no_notes_to_self,
     keeps_to_size,
+    repeats_no_group_possessively,
 ]
 
 
@@ -575,12 +587,18 @@ BAD = {
         ("relay/upstream_errors.py", "x = 1\n" * 601),
         ("relay/relay.py", "class A:\n  def f(self):\n" + "    x = 1\n" * 60),
     ],
+    repeats_no_group_possessively: [
+        ("core/sse.py", r"find = re.compile('(?:a|b)*+c')"),
+        ("core/sse.py", r"find = re.compile('(?:a|b)?+c')"),
+        ("core/sse.py", r"find = re.compile('(?:a|b){2,3}+c')"),
+    ],
 }
 GOOD = [
     (
         "core/dialects/chat/dialect.py",
         "from penstock import errors\nfrom penstock.core.neutral import request\nimport msgspec\nfrom urllib import parse",
     ),
+    ("core/sse.py", r"""find = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?>(?:a|b)*)|[()*+]')"""),
     ("store/sql/database.py", "from sqlalchemy import text\ntext('select :x')\npage.text(f'{x}')"),
     (
         "site/site.py",

@@ -100,10 +100,12 @@ class Service:
         *,
         now: Callable[[], float] = time.time,
         hashing: Cost = COST,
+        draw: Callable[[], float] = random.random,
         origins: Mapping[str, str] | None = None,
     ) -> None:
         """``now`` gives epoch seconds: days, resets and expiries go by it. ``hashing`` is what a password's hash costs.
 
+        ``draw`` gives random numbers in [0, 1), by which upstreams are chosen.
         ``origins`` says where those settings come from that are not defaults.
         """
         self._origins = dict(origins or {})
@@ -111,6 +113,7 @@ class Service:
         self._secrets = secrets_of
         self._now = now
         self._hashing = hashing
+        self._draw = draw
         self._not_ready = "starting"
         self._api: Api | None = None
         self.site_process: SiteProcess | None = None
@@ -176,7 +179,7 @@ class Service:
                 source.get,
                 self._secrets,
                 TokenSources(client, self._secrets, now=self._now),
-                draw=random.random,
+                draw=self._draw,
                 now=self._now,
                 rules=structs.replace(
                     RULES,

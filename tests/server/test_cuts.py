@@ -1,6 +1,7 @@
 """The corpus in every reading: cut anywhere, in two reads, in three or byte by byte, it is answered as it is in one."""
 
 import asyncio
+import atexit
 import os
 import re
 import socket
@@ -22,6 +23,7 @@ TURNS = 1000
 """Of the loop: more than any of these answers needs."""
 FOLLOWERS = post(b"2nd", path="/v1/second") + chunked(b"3", b"rd", path=b"/v1/third") + get("/v1/fourth")
 _SOCKET = socket.socket()
+atexit.register(_SOCKET.close)
 
 
 class Socket(asyncio.Transport):

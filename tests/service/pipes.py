@@ -5,6 +5,7 @@ read from the socket, read by read, and says all that can be seen of what has be
 """
 
 import asyncio
+import atexit
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 LAST = b"0\r\n\r\n"
 MODEL = "ours"
 _SOCKET = socket.socket()
+atexit.register(_SOCKET.close)
 
 
 def chunk(data: bytes, *, upper: bool = False) -> bytes:

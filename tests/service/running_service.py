@@ -6,7 +6,7 @@ import itertools
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -254,6 +254,18 @@ class Clock:
         return self.now
 
 
+def evenly() -> Iterator[float]:
+    """Numbers in [0, 1) that are spread like random ones, but evenly: of thirty choices by weight each has its share."""
+    at = 0.0
+    while True:
+        at = (at + GOLDEN) % 1.0
+        yield at
+
+
+GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples, without their whole parts, leave no gap."""
+
+
 class House:
     """A running service and all that is round it."""
 
@@ -279,7 +291,11 @@ class House:
         """Open the service, with these settings changed."""
         self.settings = replace(self.settings, **changes)
         self.service = Service(
-            self.settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=self.clock, hashing=CHEAP
+            self.settings,
+            Secrets({"VENDOR_KEY": VENDOR_KEY}),
+            now=self.clock,
+            hashing=CHEAP,
+            draw=evenly().__next__,
         )
         await self._stack.enter_async_context(self.service.running())
         self.listener = await listen(self.service.application, "127.0.0.1", 0, limits_of(self.settings))

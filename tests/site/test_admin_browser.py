@@ -20,11 +20,12 @@ from penstock.domain.trail.entries import SYSTEM
 from tests.samples import sample
 from tests.service.running_service import MORNING
 from tests.service.scripted import PATIENCE
+from tests.site.chromium import browser, started
 from tests.site.page_reader import PASSWORD, Hotel
 from tests.site.staff import id_of
-from tests.site.test_browser import THEMES, Watched, browser, hotel, photograph, watched
+from tests.site.test_browser import THEMES, Watched, hotel, photograph, watched
 
-__all__ = ["browser", "hotel"]
+__all__ = ["browser", "hotel", "started"]
 
 ANN = "ann.with.an.address.that.is.rather.long@department.example.com"
 NAME = """((it) => (it.labels?.[0] ?? it).textContent)(document.activeElement)"""
@@ -41,7 +42,11 @@ PAGES = (
     "/admin/settings", "/admin/jobs", "/admin/catalog/edit?kind=model", "/admin/models/remove?id=claude-haiku-4.5",
 )  # fmt: skip
 
-pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.xdist_group("admin-browser"),
+    pytest.mark.timeout(600),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 
 async def owner(browser: Browser, hotel: Hotel) -> Watched:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, Request, Route, async_playwright
+from playwright.async_api import Browser, Page, Request, Route
 
 from penstock.domain.accounts import accounts
 from penstock.domain.keys import management
@@ -23,8 +23,9 @@ from penstock.providers.simulator.script import AFTER_TOOL, OPENING
 from tests.clients.installed import NODE, NODE_MODULES
 from tests.clients.running import PNG
 from tests.service.running_service import User
+from tests.site.chromium import launched
 from tests.site.page_reader import COOKIE, Hotel, Reader, open_hotel
-from tests.site.test_browser import AXE, CHROMIUM, THEMES, WIDTHS
+from tests.site.test_browser import AXE, THEMES, WIDTHS
 
 pytestmark = [
     pytest.mark.xdist_group("playground"),
@@ -94,12 +95,18 @@ class Window:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[House]:
-    async with open_hotel(tmp_path_factory.mktemp("playground")) as hotel, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(CHROMIUM))
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[House]:
+    async with open_hotel(tmp_path_factory.mktemp("playground")) as hotel, launched() as browser:
         reader = await hotel.reader().join("ann@example.com")
         yield House(hotel, browser, reader, await on_lab(hotel, "ann@example.com", await reader.key()))
-        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(shared: House) -> AsyncGenerator[House]:
+    """The same for one test: its windows are closed with it."""
+    yield shared
+    for context in shared.browser.contexts:
+        await context.close()
 
 
 async def on_lab(hotel: Hotel, email: str, key: str) -> User:

@@ -14,17 +14,19 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Locator
 
 from penstock.domain.accounts import accounts
 from tests.service.conversations import Answer
 from tests.service.running_service import User
 from tests.service.scripted import PATIENCE
+from tests.site.chromium import browser, started
 from tests.site.page_reader import PASSWORD, Hotel, open_hotel
-from tests.site.test_browser import AXE, CUT, PRIVATE, Watched, browser
+from tests.site.test_browser import AXE, CUT, PRIVATE, Watched
 from tests.site.ways import WAYS, Finger, Keyboard, Mouse, Way, opened
 
-__all__ = ["browser"]
+__all__ = ["browser", "started"]
 
 ANN = "ann@example.com"
 GOOD = 200
@@ -55,10 +57,14 @@ UNZONED = """[...document.querySelectorAll("main time[datetime]")]
   .map((time) => `of which zone is ${time.textContent}?`)"""
 """Which times do not say whose they are, and stand in no table that does."""
 
-pytestmark = [pytest.mark.xdist_group("walk"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.xdist_group("walk"),
+    pytest.mark.timeout(600),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hotel(tmp_path: Path) -> AsyncGenerator[Hotel]:
     async with open_hotel(tmp_path) as house:
         yield house

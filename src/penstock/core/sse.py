@@ -177,7 +177,7 @@ def split_whole(whole: bytes) -> list[bytes]:
     return pieces
 
 
-STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
+STRING = rb'"[^"\\\x00-\x1f]*+(?>(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*)"'
 """A JSON string, as a pattern: what is like it is valid, bar the UTF-8 in it, which a relay leaves as it is."""
 
 _json = msgspec.json.Decoder(msgspec.Raw).decode

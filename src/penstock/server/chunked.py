@@ -16,10 +16,10 @@ DATA_PER_FRAMING: Final = 4
 """Bytes of data that each further byte of framing must carry; chunks of 24 bytes do, and cost little to read."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_QUOTED = rb"\"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e]|\\[\t\x20-\x7e])*+\""
-_EXTENSION = rb";[\t ]*+%b(?:[\t ]*+=[\t ]*+(?:%b|%b))?+[\t ]*+" % (_TOKEN, _TOKEN, _QUOTED)
+_QUOTED = rb"\"(?>(?:[\t\x20\x21\x23-\x5b\x5d-\x7e]|\\[\t\x20-\x7e])*)\""
+_EXTENSION = rb";[\t ]*+%b(?>(?:[\t ]*+=[\t ]*+(?:%b|%b))?)[\t ]*+" % (_TOKEN, _TOKEN, _QUOTED)
 """A name, and perhaps a value. Where a name is missing, or a quote stays open, others may see another end of the line."""
-_size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*+" % _EXTENSION).fullmatch
+_size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?>(?:%b)*)" % _EXTENSION).fullmatch
 _trailer = re.compile(rb"(%b):[\t\x20-\x7e\x80-\xff]*" % _TOKEN).fullmatch
 _forbidden_trailers: Final = frozenset(
     {b"content-length", b"transfer-encoding", b"host", b"trailer", b"content-encoding"}

@@ -13,7 +13,7 @@ import msgspec
 
 PLAIN = re.compile(rb'[^"\\\x00-\x1f]++')
 """Characters that stand for themselves in a JSON string."""
-JSON_TEXT = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
+JSON_TEXT = re.compile(rb'[^"\\\x00-\x1f]*+(?>(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*)')
 """All that may stand in a JSON string."""
 NUMBER = re.compile(rb"(?:0|[1-9]\d{0,14})(?!\d)")
 """The number of an event."""

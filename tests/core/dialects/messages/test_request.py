@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.body.utf8 import find_invalid
 from penstock.core.dialects.messages.dialect import decode_request, encode_request
 from penstock.core.neutral.request import (
     Document,
@@ -715,7 +716,8 @@ def test_no_mutation_breaks_reader_or_writer(data: st.DataObject) -> None:
         out, _ = encode_request(request, model="up", profile=data.draw(st.sampled_from([NATIVE, OLD, PLAIN])))
     except InvalidRequest:
         return
-    assert json.loads(out)["model"] == "up"
+    if find_invalid(bytes(sample)) < 0:  # what is no UTF-8 is refused before it comes here
+        assert json.loads(out)["model"] == "up"
 
 
 json_values = st.recursive(

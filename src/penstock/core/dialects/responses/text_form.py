@@ -12,13 +12,13 @@ from penstock.core.sse import STRING
 _MEMBER = rb'"[a-z_]{1,40}": ?(?:' + STRING + rb"|\d{1,15}|\[\]|null)"
 PIECE = re.compile(
     rb'event: response\.[a-z_.]{1,60}\.delta\ndata: \{"type": ?"response\.[a-z_.]{1,60}\.delta"'
-    rb"(?:, ?(?!\"delta\")"
+    rb"(?>(?:, ?(?!\"delta\")"
     + _MEMBER
-    + rb')*+, ?"delta": ?('
+    + rb')*), ?"delta": ?('
     + STRING
-    + rb")(?:, ?(?!\"delta\")"
+    + rb")(?>(?:, ?(?!\"delta\")"
     + _MEMBER
-    + rb")*+\}\n\n"
+    + rb")*)\}\n\n"
 )
 """The one frame that nearly all reads are, with its piece as JSON."""
 _OTHER_HOLES = re.compile(rb'(?<="sequence_number":)( ?)(\d{1,15})|(?<="obfuscation":)( ?")([^"\\]*)(?=")')
