@@ -10,7 +10,6 @@ the end. Who connects sends one message, with the program's three files:
   its own. It is answered with the exit code at the end.
 """
 
-import ast
 import contextlib
 import gc
 import importlib
@@ -27,24 +26,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.clients.programs import interpreter
+
 MESSAGE = 1 << 20
 LOADED = ("penstock.commands.run_server", "penstock.commands.registry")
 _WHO = struct.Struct("3i")
-
-
-def load_imports(code: str) -> None:
-    """Import the modules that a program imports at its top; what cannot be imported, it will tell itself."""
-    for node in ast.parse(code).body:
-        match node:
-            case ast.Import(names):
-                modules = [alias.name for alias in names]
-            case ast.ImportFrom(module=str(module), level=0):
-                modules = [module]
-            case _:
-                continue
-        for module in modules:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(module)
 
 
 def load() -> None:
@@ -52,14 +38,16 @@ def load() -> None:
     for module in LOADED:
         importlib.import_module(module)
     (place,) = importlib.import_module("penstock.store.sql").__path__
-    load_imports(Path(place, "migrate.py").read_text("utf-8"))  # a program itself, so it may not be loaded
+    interpreter.load(
+        Path(place, "migrate.py").read_text("utf-8")
+    )  # a program itself, so it may not be loaded
 
 
 def asked(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """What somebody asks for, and the files."""
     message, files, _, _ = socket.recv_fds(connection, MESSAGE, 3)
-    told = json.loads(message)
-    if "before" not in told:
+    told = json.loads(message or "{}")
+    if told and "before" not in told:
         return told, files
     caller, _, _ = _WHO.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _WHO.size))
     place = Path("/proc", str(caller))
@@ -79,30 +67,44 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
     while end not in select.select([listener, end], (), ())[0]:
         connection, _ = listener.accept()
         told, files = asked(connection)
-        assert threading.active_count() == 1, "a copy would lack the others"
+        if not told:  # somebody thought better of it
+            connection.close()
+            continue
+        held, hold = os.pipe()
         between = os.fork()
         if not between:
             listener.close()
+            os.close(hold)
             program = os.fork()
             if not program:
                 connection.close()
+                os.read(held, 1)  # until it is whose it shall be
+                os.close(held)
                 take(files)
                 return told
-            connection.send(json.dumps(program).encode())
+            say(connection, program)
             if "before" in told:
                 _, status = os.waitpid(program, 0)
-                connection.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
+                say(connection, os.waitstatus_to_exitcode(status))
             os._exit(0)
         for file in files:
             os.close(file)
         if "before" not in told:
             os.waitpid(between, 0)  # and then the program is an orphan
-            connection.send(b"{}")
+            say(connection, {})
+        for file in (held, hold):
+            os.close(file)
         connection.close()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     return None
+
+
+def say(connection: socket.socket, told: object) -> None:
+    """Answer, unless nobody waits any more."""
+    with contextlib.suppress(ConnectionError):
+        connection.send(json.dumps(told).encode())
 
 
 def take(files: list[int]) -> None:
@@ -145,6 +147,7 @@ def main() -> None:
     gc.disable()
     listener = socket.socket(fileno=int(sys.argv[-1]))
     load()
+    assert threading.active_count() == 1, "a copy would lack the others"
     gc.freeze()
     told = serve(listener)
     if told is not None:

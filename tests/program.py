@@ -1,8 +1,9 @@
 """``python`` with words about Penstock as a process: a copy of an interpreter that has loaded what such a program loads.
 
 To load it takes longer than most of these programs run. Each is a process like any other: it has its own id, it is a child of
-the test process, and all that ``subprocess`` says of files, signals and exit codes holds. A few tests start an interpreter,
-so that what is loaded in vain or not at all is seen.
+the test process, and all that ``subprocess`` says of files, signals and exit codes holds. What an interpreter reads before
+there is a program is not heard: the variables of the language, and those of Python but for PYTHONPATH. A few tests start an
+interpreter, so that what is loaded in vain or not at all is seen.
 """
 
 import asyncio
@@ -64,6 +65,7 @@ class Interpreter:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.loaded", str(listener.fileno())],
                 cwd=ROOT,
+                env={name: text for name, text in os.environ.items() if not name.startswith("PYTHON")},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[listener.fileno()],

@@ -217,15 +217,14 @@ def alive(process: int) -> bool:
 
 
 async def test_a_service_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "penstock", "serve", "--port", "0", "--workers", "2"),
-        env={
+    process = await Copy.start(
+        (sys.executable, "-m", "penstock", "serve", "--port", "0", "--workers", "2"),
+        {
             **os.environ,
             "PENSTOCK_DATA": str(tmp_path),
             "PENSTOCK_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
             "PENSTOCK_REDIS_URL": redis_server().url,
         },
-        stderr=asyncio.subprocess.PIPE,
     )
     _, err = await process.communicate()
     assert process.returncode == 1
