@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import time
 import tomllib
 import urllib.request
@@ -17,6 +18,7 @@ from penstock.site.document_pages import ENTRIES
 from tests.clients.claude_code import environment
 from tests.clients.documents import KEY, LAB, ORIGIN, ROOT, Block, Reader, Server, blocks
 from tests.clients.running import OTHER_KINDS
+from tests.program import Program
 
 pytestmark = pytest.mark.xdist_group("documents")
 
@@ -88,7 +90,9 @@ def running(home: Path, command: str, *options: str, followed: bool = True) -> G
     """A command of ours that serves, with its data in this home."""
     program = str(ROOT / ".venv" / "bin" / "penstock")
     server = Server(
-        [program, command, *options], environment(home, settings(home / "data", followed=followed))
+        [sys.executable, program, command, *options],
+        environment(home, settings(home / "data", followed=followed)),
+        start=Program,
     )
     try:
         yield server

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
+from tests.program import Program
 
 ABOUT = b"api_keys|key_1|sealed"
 
@@ -43,7 +44,7 @@ def test_processes_that_start_at_once_share_one(path: Path) -> None:
         "input(); print(SecretsFile.make(Path(sys.argv[1]), secrets.token_bytes).digests('key')[0].hex())"
     )
     racers = [
-        subprocess.Popen(
+        Program(
             [sys.executable, "-c", program, str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
