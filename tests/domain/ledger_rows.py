@@ -95,10 +95,11 @@ async def states(database: Database) -> dict[str, tuple[str, str | None, bool]]:
         return {id: (state, outcome, counted) for id, state, outcome, counted in found}
 
 
-async def agree(database: Database, day: int = DAY) -> None:
-    """The counts are those of the rows, and so are the sums, whenever they are looked at."""
+async def agree(database: Database, *days: int) -> None:
+    """The counts of these days are those of the rows, and so are the sums of all days, whenever they are looked at."""
     async with database.connect() as conn:
-        assert await compare(conn, day) == []
+        for day in days or (DAY,):
+            assert await compare(conn, day) == []
     async with database.transaction() as conn:
         kept = await sums_of(conn)
         await rebuild(conn, await first_day_kept(conn) * 24 * HOUR_MS)

@@ -127,8 +127,7 @@ async def _count(database: Database) -> tuple[int, int, int]:
 
 
 async def test_batches_add_up_what_the_rows_say(books: Database) -> None:
-    for day in range(DAY, DAY + 6):
-        await agree(books, day)
+    await agree(books, *range(DAY, DAY + 6))
     rows, first, whole = await _count(books)
     # Neither timed nor completed: no row at all.
     assert (rows, first, whole) == (144 - 18, 144 - 18, 144 - 36)
@@ -164,8 +163,7 @@ async def test_hours_of_old_days_are_put_together_and_nothing_is_lost(books: Dat
         assert count is not None
         assert count <= 18
     assert await merge_hours(books, DAY + 5) == 0
-    for day in range(DAY, DAY + 6):
-        await agree(books, day)
+    await agree(books, *range(DAY, DAY + 6))
 
 
 async def test_what_a_merged_day_lacks_is_found_and_mended(books: Database) -> None:

@@ -300,7 +300,7 @@ async def _walk(directory: Path, chance: random.Random, steps: int) -> None:
     await ledger.close()
     for day, count in model.items():
         assert (await used(database, day=day))[0] == count
-        await agree(database, day)
+    await agree(database, *model)
     await database.close()
 
 

@@ -47,8 +47,8 @@ class Asking:
         """Until the service serves everybody and names no part."""
         async with asyncio.timeout(PATIENCE):
             for user in users:
-                while (await self.ask(user)).status != 200:
-                    pass
+                while (await self.ask(user)).status != 200:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
             while (await self.house.page("/readyz")).body != b"ready\n":  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
 

@@ -134,8 +134,8 @@ async def test_yesterdays_books_are_looked_at_by_the_server(
             await conn.execute(insert(usage_days).values(user_id="usr_x", day=yesterday, used=2, refunded=0))
         await house.restart()
         async with asyncio.timeout(60):
-            while b"penstock_ledger_differences 1.0" not in (await house.page("/metrics")).body:
-                pass
+            while b"penstock_ledger_differences 1.0" not in (await house.page("/metrics")).body:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
     assert f"usage_days.used of ('usr_x', {yesterday}) is 2, its rows say 0" in caplog.text
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -24,23 +24,44 @@ PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 page."""
 
 
+class OpenedMail(NamedTuple):
+    """A mail, whom it is to, and what it says where it has a plain text."""
+
+    mail: EmailMessage
+    recipient: str
+    text: str | None
+
+
 class Mailbox:
     """The mails that the service has written to files."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._opened: dict[bytes, OpenedMail] = {}
+        """What was read before, by its bytes: to take a mail apart takes longer than to send it."""
 
     def all(self) -> list[EmailMessage]:
         """Every mail, the oldest first."""
-        files = sorted(self._directory.glob("*.eml")) if self._directory.exists() else []
-        policy = default
-        return [email.message_from_bytes(file.read_bytes(), policy=policy) for file in files]
+        return [opened.mail for opened in self._all()]
 
     def texts(self, recipient: str) -> list[str]:
         """The text of every mail to this address."""
-        found = [mail for mail in self.all() if mail["to"] == recipient]
-        bodies = [mail.get_body(("plain",)) for mail in found]
-        return [body.get_content() for body in bodies if body is not None]
+        return [
+            opened.text for opened in self._all() if opened.recipient == recipient and opened.text is not None
+        ]
+
+    def _all(self) -> list[OpenedMail]:
+        files = sorted(self._directory.glob("*.eml")) if self._directory.exists() else []
+        return [self._open(file.read_bytes()) for file in files]
+
+    def _open(self, data: bytes) -> OpenedMail:
+        if data not in self._opened:
+            mail = email.message_from_bytes(data, policy=default)
+            body = mail.get_body(("plain",))
+            self._opened[data] = OpenedMail(
+                mail, str(mail["to"]), None if body is None else str(body.get_content())
+            )
+        return self._opened[data]
 
     def code(self, recipient: str) -> str:
         """The newest code that was sent to this address."""

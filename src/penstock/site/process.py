@@ -3,8 +3,10 @@
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 
 import msgspec
+from starlette.applications import Starlette
 
 from penstock.core.catalog import Upstream
 from penstock.core.routing.switches import Reach
@@ -111,7 +113,12 @@ class SiteProcess:
             hsts=Hsts(settings.hsts_seconds, settings.public_url.startswith("https:")),
         )
         self.admin_api = site.admin_api
-        self.site = site.app()
+        self._site = site
+
+    @cached_property
+    def site(self) -> Starlette:
+        """The ASGI application. Its routes are made for the first who asks: a start need not wait for them."""
+        return self._site.app()
 
     def _context(
         self,

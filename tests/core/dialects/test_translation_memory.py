@@ -4,6 +4,7 @@ import gc
 import json
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,15 @@ def with_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- written examples
 
 
+@cache
+def long_request(caller: Dialect) -> bytes:
+    """A long agent's request, which is the same each time."""
+    return bench_body(caller, "large", "m", stream=True)
+
+
 def grown(caller: Dialect, count: int | None = None, **fields: Any) -> bytes:
-    """A long agent's request with its first ``count`` turns."""
-    request = json.loads(bench_body(caller, "large", "m", stream=True))
+    """The long request with its first ``count`` turns."""
+    request = json.loads(long_request(caller))
     field = caller_side(caller).body.turns
     return json.dumps({**request, field: request[field][:count], **fields}).encode()
 
@@ -449,11 +456,12 @@ def test_all_conversations_together_stay_within_the_bound(caller: Dialect, upstr
     memory = TranslationMemory(most)
     request = json.loads(grown(caller, 41))
     field = caller_side(caller).body.turns
+    turns = [{"role": "user", "content": "(number) " + text * 100}, *request[field]]
+    turns = [{**turn, "content": turn.get("content") or ""} for turn in turns]
+    written = json.dumps({**request, field: turns}, ensure_ascii=False)
 
     def ask(at: int) -> None:
-        turns = [{"role": "user", "content": f"{at} " + text * 100}, *request[field]]
-        turns = [{**turn, "content": turn.get("content") or ""} for turn in turns]
-        body = json.dumps({**request, field: turns}, ensure_ascii=False).encode()
+        body = written.replace("(number)", str(at)).encode()
         mine = scope(memory, f"usr_{at % 5}")
         assert isinstance(outcome(scanned(caller, body), caller, upstream, memory=mine), Prepared)
         assert memory.decoded.size <= most // 2

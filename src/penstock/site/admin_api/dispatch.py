@@ -7,6 +7,7 @@ A write with an ``Idempotency-Key`` is done once: the claim of the key, what is 
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -159,8 +160,12 @@ class AdminApi:
         self._keep_ms = int(settings.admin_api_answers * 1000)
         self.operations = operations
         self.rows = tuple(row for row in PARITY if row.route)
-        self.app = Starlette(
-            routes=[self._route(row, operations[row.name]) for row in self.rows],
+
+    @cached_property
+    def app(self) -> Starlette:
+        """The ASGI application, made with the site's."""
+        return Starlette(
+            routes=[self._route(row, self.operations[row.name]) for row in self.rows],
             exception_handlers={
                 PenstockError: self._ours,
                 HTTPException: self._http,

@@ -17,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from penstock.store.sql.backend import Cell, PointRow, ReadFailed, RowRefused, StoreError, WriteFailed
 from penstock.store.sql.bulk import BulkRow
+from penstock.store.sql.sqlite_dialect import COMPILED, NAME
 
 Synchronous = Literal["NORMAL", "FULL"]
 """What SQLite syncs: NORMAL loses nothing when the process dies, FULL nothing when the power fails either."""
@@ -72,8 +73,9 @@ class SqliteBackend:
 
     def _engine(self, pool_size: int, max_overflow: int) -> AsyncEngine:
         engine = create_async_engine(
-            URL.create("sqlite+aiosqlite", database=str(self.path)),
+            URL.create(NAME, database=str(self.path)),
             hide_parameters=True,
+            execution_options={"compiled_cache": COMPILED},
             pool_size=pool_size,
             max_overflow=max_overflow,
             pool_timeout=self._busy_seconds,
