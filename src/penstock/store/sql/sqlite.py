@@ -6,9 +6,11 @@ import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
@@ -17,13 +19,44 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from penstock.store.sql.backend import Cell, PointRow, ReadFailed, RowRefused, StoreError, WriteFailed
 from penstock.store.sql.bulk import BulkRow
-from penstock.store.sql.sqlite_dialect import COMPILED, NAME
 
 Synchronous = Literal["NORMAL", "FULL"]
 """What SQLite syncs: NORMAL loses nothing when the process dies, FULL nothing when the power fails either."""
 
 BUSY_SECONDS = 20.0
 READERS = 4
+MOST_COMPILED = 1000
+"""Statements that are kept compiled."""
+
+
+class SqliteDialect(SQLiteDialect_aiosqlite):
+    """SQLAlchemy's own, each equal to each other: what one engine has compiled is what all others would compile."""
+
+    supports_statement_cache = True
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+registry.register("sqlite.penstock", __name__, SqliteDialect.__name__)
+
+
+class CompiledStatements(dict[Any, Any]):
+    """The statements of this process as SQL, for every engine: to compile one takes longer than to execute it.
+
+    Their number is bounded in the simplest way: all are forgotten when there are too many.
+    """
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if len(self) >= MOST_COMPILED:
+            self.clear()
+        super().__setitem__(key, value)
+
+
+_compiled = CompiledStatements()
 
 
 class SqliteBackend:
@@ -73,9 +106,9 @@ class SqliteBackend:
 
     def _engine(self, pool_size: int, max_overflow: int) -> AsyncEngine:
         engine = create_async_engine(
-            URL.create(NAME, database=str(self.path)),
+            URL.create("sqlite+penstock", database=str(self.path)),
             hide_parameters=True,
-            execution_options={"compiled_cache": COMPILED},
+            execution_options={"compiled_cache": _compiled},
             pool_size=pool_size,
             max_overflow=max_overflow,
             pool_timeout=self._busy_seconds,
