@@ -53,8 +53,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors, because tests wait for others as well as they work."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two more than there are processors, because tests wait for others as well as they work."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @cache

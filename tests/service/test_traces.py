@@ -1,5 +1,6 @@
 """Traces: every failed and slow request and a share of the others, made after the end, without content, not for providers."""
 
+import asyncio
 import base64
 import logging
 import subprocess
@@ -18,8 +19,9 @@ from penstock.operations.tracing.records import parent_of
 from penstock.settings import load
 from penstock.settings.describe import shown_value
 from tests.service.collector import Collector, collecting
-from tests.service.conversations import DIALECTS
+from tests.service.conversations import DIALECTS, REPLIES
 from tests.service.running_service import VENDOR_KEY, House, User, open_house
+from tests.service.scripted import Asked
 from tests.service.test_canary import ANSWER, PROMPT, _everything
 from tests.service.test_routing import refusing, well
 
@@ -136,6 +138,11 @@ async def test_a_request_that_nobody_could_be_asked_for_is_one_span(tmp_path: Pa
         assert own.said["error.type"] == "provider_overloaded"
 
 
+def unhurried(asked: Asked) -> None:
+    """Answer when the loop's clock has gone on: it has milliseconds, and on a quick machine an answer takes none."""
+    asyncio.get_running_loop().call_later(0.1, asked.answer, REPLIES["chat"])
+
+
 async def test_what_failed_or_was_slow_is_kept_whatever_the_share(tmp_path: Path) -> None:
     async with traced(tmp_path, otel_sample=0.0, otel_slow=3600.0) as (house, collector):
         user = await house.user()
@@ -151,7 +158,8 @@ async def test_what_failed_or_was_slow_is_kept_whatever_the_share(tmp_path: Path
         assert (own.failed, own.said["error.type"]) == (True, "provider_cut")
         assert own.said["gen_ai.request.stream"] is True
         assert not {quick, left_out} & collector.ids()
-        await house.restart(otel_slow=1e-9)
+        await house.restart(otel_slow=0.01)
+        house.wires["wire-chat"].script = unhurried
         slow = await id_of(house, "chat", "wire-chat", user)
         own, _ = await collector.of(slow)
         assert not own.failed
