@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import tomllib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from markdown_it import MarkdownIt
 from tests.clients.claude_code import claude, environment
 from tests.clients.installed import INSTALLED, NODE_MODULES, OPENCODE, python_path
 from tests.clients.interpreter import interpreter
-from tests.program import interpreter as loaded
 
 ROOT = Path(__file__).parents[2]
 ORIGIN = "http://127.0.0.1:8484"
@@ -68,13 +67,7 @@ class Reader:
         self.home = home
         self._put_in = put_in
         self._environ = environment(home, settings)
-        bins = (
-            loaded().programs,
-            ROOT / ".venv" / "bin",
-            NODE_MODULES / ".bin",
-            INSTALLED / "bin",
-            OPENCODE.parent,
-        )
+        bins = (ROOT / ".venv" / "bin", NODE_MODULES / ".bin", INSTALLED / "bin", OPENCODE.parent)
         self._environ["PATH"] = ":".join([*map(str, bins), os.environ["PATH"]])
         (home / "node_modules").symlink_to(NODE_MODULES)
 
@@ -144,8 +137,7 @@ class Reader:
     @contextmanager
     def serving(self, command: str) -> Generator["Server"]:
         """Run a command that serves until it is stopped, and stop it."""
-        _copies, _, path = self._environ["PATH"].partition(":")  # a copy would not be of its group
-        server = Server(["bash", "-c", command], {**self._environ, "PATH": path})
+        server = Server(["bash", "-c", command], self._environ)
         try:
             yield server
         finally:
@@ -216,14 +208,8 @@ def _printed(done: subprocess.CompletedProcess[str]) -> str:
 class Server:
     """A process that prints a greeting and serves until it is told to end."""
 
-    def __init__(
-        self,
-        command: list[str],
-        environ: Mapping[str, str],
-        cwd: Path | None = None,
-        start: Callable[..., subprocess.Popen[str]] = subprocess.Popen,
-    ) -> None:
-        self._process = start(
+    def __init__(self, command: list[str], environ: Mapping[str, str], cwd: Path | None = None) -> None:
+        self._process = subprocess.Popen(
             command,
             cwd=cwd,
             env=dict(environ),

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 import time
 import tomllib
 import urllib.request
@@ -18,7 +17,6 @@ from penstock.site.document_pages import ENTRIES
 from tests.clients.claude_code import environment
 from tests.clients.documents import KEY, LAB, ORIGIN, ROOT, Block, Reader, Server, blocks
 from tests.clients.running import OTHER_KINDS
-from tests.program import Program
 
 pytestmark = pytest.mark.xdist_group("documents")
 
@@ -90,9 +88,7 @@ def running(home: Path, command: str, *options: str, followed: bool = True) -> G
     """A command of ours that serves, with its data in this home."""
     program = str(ROOT / ".venv" / "bin" / "penstock")
     server = Server(
-        [sys.executable, program, command, *options],
-        environment(home, settings(home / "data", followed=followed)),
-        start=Program,
+        [program, command, *options], environment(home, settings(home / "data", followed=followed))
     )
     try:
         yield server

@@ -4,13 +4,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from tests.commands.conftest import Call
-from tests.program import interpreter
 from tests.stores import Engine, execute
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations" / "backup.md"
@@ -25,7 +25,7 @@ def commands(engine: str) -> list[str]:
 def run(script: str, data: Path, copies: Path) -> None:
     copies.mkdir(exist_ok=True)
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    path = os.pathsep.join([str(interpreter().programs), *map(str, programs), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(sys.executable).parent), *map(str, programs), os.environ["PATH"]])
     environ = os.environ | {"PATH": path, "PENSTOCK_DATA": str(data), "COPIES": str(copies)}
     # The doctor's verdict is about providers, too, of which there are none.
     script = script.replace("penstock doctor\n", "")

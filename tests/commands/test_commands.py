@@ -18,7 +18,6 @@ from penstock.domain.revisions import read_revisions
 from penstock.settings import load, markdown
 from penstock.store.sql.database import open_database
 from tests.commands.conftest import Call, postgresql
-from tests.program import run_program
 
 __all__ = ["postgresql"]
 
@@ -403,7 +402,9 @@ def test_the_program_itself(call: Call, data: Path) -> None:
         check=True,
     )
     assert "Traceback" not in closed.stderr
-    wrong = run_program([sys.executable, "-m", "penstock", "usage"])
+    wrong = subprocess.run(
+        [sys.executable, "-m", "penstock", "usage"], capture_output=True, text=True, check=False
+    )
     assert wrong.returncode == 2
 
 

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,7 +15,6 @@ import pytest
 
 from penstock.core.api_key import is_well_formed
 from penstock.operations.first_start import DEMO_EMAIL
-from tests.program import Program, run_program
 
 PENSTOCK = [sys.executable, "-m", "penstock"]
 
@@ -77,10 +76,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serving(
-    environ: dict[str, str], start: Callable[..., subprocess.Popen[str]] = Program
-) -> Generator[Server]:
-    process = start(
+def serving(environ: dict[str, str]) -> Generator[Server]:
+    process = subprocess.Popen(
         [*PENSTOCK, "serve"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
@@ -91,11 +88,11 @@ def serving(
 
 
 def run(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_program([*PENSTOCK, *arguments], environ)
+    return subprocess.run([*PENSTOCK, *arguments], env=environ, capture_output=True, text=True, check=False)
 
 
 def test_the_first_start_makes_a_demo_user_and_later_ones_show_its_key_again(environ: dict[str, str]) -> None:
-    with serving(environ, subprocess.Popen) as server:
+    with serving(environ) as server:
         key = server.demo_key
         assert key is not None
         assert is_well_formed(key)
@@ -217,7 +214,7 @@ def test_a_port_in_use_is_one_line(environ: dict[str, str]) -> None:
 
 
 def test_the_simulator_runs_alone(environ: dict[str, str]) -> None:
-    process = Program(
+    process = subprocess.Popen(
         [*PENSTOCK, "simulate", "--port=0"],
         env=environ,
         stdout=subprocess.PIPE,
@@ -262,7 +259,7 @@ print(asyncio.run(start()))
 
 def test_processes_that_start_at_once_make_one_demo_user(environ: dict[str, str]) -> None:
     racers = [
-        Program(
+        subprocess.Popen(
             [sys.executable, "-c", STARTER],
             env=environ,
             stdin=subprocess.PIPE,

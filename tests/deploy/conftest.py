@@ -10,8 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.program import Program, run_program
-
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 PENSTOCK = [sys.executable, "-m", "penstock"]
@@ -76,14 +74,18 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
     tmp_path = tmp_path_factory.mktemp("gateway")
     environ = environment(tmp_path)
     log = tmp_path / "log"
-    simulator = Program([*PENSTOCK, "simulate", "--port=0"], stdout=subprocess.PIPE, text=True, env=environ)
+    simulator = subprocess.Popen(
+        [*PENSTOCK, "simulate", "--port=0"], stdout=subprocess.PIPE, text=True, env=environ
+    )
     try:
         simulated = first_line(simulator, r"http://127\.0\.0\.1:(\d+)")[1]
         catalogue = tmp_path / "catalogue.toml"
         catalogue.write_text(CATALOGUE.format(port=simulated))
-        run_program([*PENSTOCK, "catalog", "apply", str(catalogue)], environ).check_returncode()
+        subprocess.run(
+            [*PENSTOCK, "catalog", "apply", str(catalogue)], env=environ, check=True, capture_output=True
+        )
         with log.open("w") as err:
-            serving = Program(
+            serving = subprocess.Popen(
                 [*PENSTOCK, "serve"], stdout=subprocess.PIPE, stderr=err, text=True, env=environ
             )
         try:

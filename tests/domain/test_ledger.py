@@ -18,7 +18,6 @@ from penstock.domain.ledger.ledger import Ledger
 from penstock.errors import CannotRecord
 from penstock.store.sql.database import Database
 from tests.domain.ledger_rows import agree, end, open_ledger, row, states, url, used, written
-from tests.program import Copy
 from tests.stores import Engine
 
 
@@ -261,15 +260,22 @@ async def test_a_killed_process_loses_nothing_and_doubles_nothing(tmp_path: Path
     """Whatever was sent has its one row, whenever the process is killed."""
     sent: set[str] = set()
     for boot in range(8):
-        process = await Copy.start(
-            (sys.executable, "-c", WRITER, str(tmp_path), f"boot{boot}"),
-            {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src")))},
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            WRITER,
+            str(tmp_path),
+            f"boot{boot}",
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src")))},
         )
+        assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
         for _ in range(40 + 60 * boot):
             sent.add((await process.stdout.readline()).split()[1].decode())
         process.send_signal(signal.SIGKILL)
-        rest, _ = await process.communicate()
+        rest = await process.stdout.read()
+        await process.wait()
         whole, _, _torn = rest.decode().rpartition("\n")
         sent.update(line.split()[1] for line in whole.splitlines())
     database = await Database.open(url(tmp_path))

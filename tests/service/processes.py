@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.program import Copy
 from tests.service.conversations import Answer, Caller, request
 from tests.service.scripted import PATIENCE
 
@@ -17,7 +16,7 @@ from tests.service.scripted import PATIENCE
 class Process:
     """A ``penstock serve``."""
 
-    def __init__(self, process: asyncio.subprocess.Process | Copy, port: int, key: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, port: int, key: str) -> None:
         self.process = process
         # Both are read all along: a full pipe holds up who writes into it.
         self._output = asyncio.ensure_future(process.communicate())
@@ -65,18 +64,22 @@ class Process:
 async def serving(data: Path, *, by: Sequence[str] = (), **settings: str) -> AsyncGenerator[Process]:
     """A running server on ``data`` with these settings, killed in the end if it still runs.
 
-    ``by`` is a program that starts the one after it, which is then an interpreter and no copy of one.
+    ``by`` is a program that starts the one after it.
     """
     environ = {name: text for name, text in os.environ.items() if not name.startswith("PENSTOCK_")}
     environ = {name: text for name, text in environ.items() if not name.endswith("_API_KEY")}
     given = {"drain_delay": "0", "errors_per_minute": "0", "data": str(data), "port": "0"} | settings
     environ |= {f"PENSTOCK_{name.upper()}": text for name, text in given.items()} | {"VENDOR_KEY": "v"}
-    command = (*by, sys.executable, "-m", "penstock", "serve")
-    if by:
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=pipe, stderr=pipe)
-    else:
-        process = await Copy.start(command, environ)
+    process = await asyncio.create_subprocess_exec(
+        *by,
+        sys.executable,
+        "-m",
+        "penstock",
+        "serve",
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     try:
         assert process.stdout is not None
         try:

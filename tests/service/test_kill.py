@@ -90,9 +90,9 @@ async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(
 
     async with furnished(data, journal, engine.url) as (store, _):
         user = await make_user(store, "lab", 1)
-        for number in range(ROUNDS):
+        for _ in range(ROUNDS):
             kill_at, reached = len(visits) + chance.randrange(1, 120), asyncio.Event()
-            async with serving(data, by=() if number else ("env",), **shared) as server:
+            async with serving(data, **shared) as server:
                 load = [asyncio.create_task(_load(server, user, nonces, told)) for _ in range(CALLERS)]
                 async with asyncio.timeout(PATIENCE):
                     await reached.wait()

@@ -16,7 +16,6 @@ from sqlalchemy import func, select
 from penstock.domain.ledger.entries import entries
 from penstock.operations.first_start import Store
 from penstock.store.sql.schema import usage_days
-from tests.program import Copy
 from tests.redis import redis_server, shared_redis
 from tests.service.conversations import FRAMES, PATHS, REPLIES, Answer, body_of, request
 from tests.service.processes import Process, serving
@@ -171,16 +170,15 @@ async def test_a_revoked_key_dies_in_every_worker(postgresql: Engine, tmp_path: 
     async with working(postgresql, tmp_path, 3) as (server, store, _):
         user = await make_user(store, "lab", 1)
         assert {answer.status for answer in await ask(server, user, 12)} == {200}
-        revoking = await Copy.start(
-            (sys.executable, "-m", "penstock", "key", "revoke", "--email", user.email, "--name", "default"),
-            {
+        revoking = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "penstock", "key", "revoke", "--email", user.email, "--name", "default"),
+            env={
                 **os.environ,
                 "PENSTOCK_DATA": str(tmp_path / "data"),
                 "PENSTOCK_DATABASE_URL": postgresql.url,
             },
         )
-        _, said = await revoking.communicate()
-        assert revoking.returncode == 0, said
+        assert await revoking.wait() == 0
         async with asyncio.timeout(PATIENCE):
             while {answer.status for answer in await ask(server, user, 24)} != {401}:  # noqa: ASYNC110 - in other processes
                 await asyncio.sleep(0.2)
@@ -217,14 +215,15 @@ def alive(process: int) -> bool:
 
 
 async def test_a_service_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
-    process = await Copy.start(
-        (sys.executable, "-m", "penstock", "serve", "--port", "0", "--workers", "2"),
-        {
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "penstock", "serve", "--port", "0", "--workers", "2"),
+        env={
             **os.environ,
             "PENSTOCK_DATA": str(tmp_path),
             "PENSTOCK_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
             "PENSTOCK_REDIS_URL": redis_server().url,
         },
+        stderr=asyncio.subprocess.PIPE,
     )
     _, err = await process.communicate()
     assert process.returncode == 1

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import secrets
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -29,7 +30,6 @@ from penstock.operations.reach import way_to
 from penstock.providers.table import KINDS
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.schema import changes, provider_keys, trail
-from tests.program import run_program
 from tests.service.conversations import REPLIES
 from tests.service.running_service import User
 from tests.service.scripted import PATIENCE, Asked
@@ -302,7 +302,9 @@ async def test_case_15_the_ring_is_rotated_under_the_keys_and_nobody_else_gets_o
     await hotel.house.stop()
     command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--data", str(store.settings.data)]
     wrong = {**os.environ, "PENSTOCK_SECRET_FILE": str(store.settings.data / "other.json")}
-    started = await asyncio.to_thread(run_program, command, wrong)
+    started = await asyncio.to_thread(
+        subprocess.run, command, env=wrong, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert started.returncode == 1
     assert "put the secrets file back" in started.stderr
 

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
-from tests.program import Program
 
 ABOUT = b"api_keys|key_1|sealed"
 
@@ -44,7 +43,7 @@ def test_processes_that_start_at_once_share_one(path: Path) -> None:
         "input(); print(SecretsFile.make(Path(sys.argv[1]), secrets.token_bytes).digests('key')[0].hex())"
     )
     racers = [
-        Program(
+        subprocess.Popen(
             [sys.executable, "-c", program, str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
