@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv with the interpreter named in $1, else with the system's own Python, else with the first on the PATH: each if it
 # is 3.11 or newer and can make one. The system's own is built with profile-guided optimization, which one that was compiled by
-# hand or by pyenv mostly is not: that takes a quarter more CPU for the same work, or half.
+# hand or by pyenv mostly is not: the same work takes more CPU there (docs/decisions/0001-toolchain.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
