@@ -12,14 +12,18 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, select
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.sql.ddl import ExecutableDDLElement
 from sqlalchemy.sql.dml import Insert, ReturningInsert
 
 from penstock.errors import DatabaseUnavailable
@@ -388,15 +392,29 @@ def database_directory(url: str) -> Path | None:
     return None if isinstance(parsed, PostgresqlAddress) else parsed.resolve().parent
 
 
+@lru_cache(maxsize=2)
+def creation(dialect: Dialect) -> Sequence[str]:
+    """The statements that make all tables and their indexes, in a database that has none. Dialects of SQLite are equal, so
+    that they are compiled once for all databases of a process."""
+    written: list[str] = []
+
+    def write(statement: ExecutableDDLElement, *_: object, **_options: object) -> None:
+        written.append(str(statement.compile(dialect=dialect)))
+
+    for each in (metadata, alembic_version.metadata):
+        each.create_all(MockConnection(dialect, write), checkfirst=False)
+    return tuple(written)
+
+
 def make_tables(connection: Connection) -> bool:
     """Make all tables in an empty database and stamp it with ``HEAD``; False when it is not empty."""
     if connection.dialect.get_table_names(connection):
         return False
-    metadata.create_all(connection)
+    for statement in creation(connection.dialect):
+        connection.exec_driver_sql(statement)
     make_triggers(connection)
     if is_partitioned(connection):
         make_others(connection)
-    alembic_version.metadata.create_all(connection)
     connection.execute(alembic_version.insert().values(version_num=HEAD))
     return True
 
