@@ -106,7 +106,7 @@ class _Line(asyncio.Protocol):
 
     def __init__(self, upstream: "Scripted") -> None:
         self._upstream = upstream
-        self._data = b""
+        self._data = bytearray()
         self._asked: Asked | None = None
         self._left = 0
 
@@ -121,18 +121,19 @@ class _Line(asyncio.Protocol):
 
     def _take(self) -> bool:
         if self._left == 0:
-            head, end, rest = self._data.partition(b"\r\n\r\n")
-            if not end:
+            end = self._data.find(b"\r\n\r\n") + 4
+            if end < 4:
                 return False
-            self._asked = Asked(self, head + end)
+            self._asked = Asked(self, bytes(self._data[:end]))
+            del self._data[:end]
             if self._upstream.hasty is not None:
                 self._upstream.hasty(self._asked)
             self._left = int(self._asked.headers.get("content-length", "0"))
-            self._data = rest
         assert self._asked is not None
         if len(self._data) < self._left:
             return False
-        self._asked.body, self._data = self._data[: self._left], self._data[self._left :]
+        self._asked.body = bytes(self._data[: self._left])
+        del self._data[: self._left]
         self._left = 0
         self._upstream.arrived(self._asked)
         return bool(self._data)

@@ -17,6 +17,7 @@ SMALLEST: Final = 24
 
 STANDS: Final = """(target) => {
   const here = document.activeElement ?? document.body;
+  globalThis.unreached?.delete(here);
   const words = (it) => it.ariaLabel || it.labels?.[0]?.textContent || it.name || it.textContent;
   const said = (it) => `${it.tagName.toLowerCase()} "${words(it).trim().slice(0, 40)}"`;
   const faults = [];
@@ -45,7 +46,7 @@ STANDS: Final = """(target) => {
     skips: here.matches(".skip") && main.contains(target),
   };
 }"""
-"""Where the focus is, seen from a target; and what is wrong with the place that it has."""
+"""Where the focus is, seen from a target, and what is wrong with the place that it has. Of those not yet reached it is none."""
 
 PLACES: Final = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")]
   .filter((it) => it.checkVisibility({ visibilityProperty: true }) && !it.disabled && it.type !== "hidden")
@@ -191,16 +192,15 @@ class Keyboard(Way):
         """From the top of the page to its end by Tab: each place is come to, and is seen when it has the focus."""
         body = await self.page.query_selector("body")
         assert body is not None
-        await self.page.evaluate(f"globalThis.left = new Set(({PLACES})())")
+        await self.page.evaluate(f"globalThis.unreached = new Set(({PLACES})())")
         for _ in range(MOST_TABS):
             await self.page.keyboard.press("Tab")
             stands = await self._stands(body)
-            await self.page.evaluate("left.delete(document.activeElement)")
             if stands["body"]:
                 break
         else:
             self.note("no end is reached by Tab")
-        for text in await self.page.evaluate("[...left].map((it) => it.outerHTML.slice(0, 200))"):
+        for text in await self.page.evaluate("[...unreached].map((it) => it.outerHTML.slice(0, 200))"):
             self.note(f"Tab does not lead to {text}")
 
     async def _stands(self, target: ElementHandle) -> dict[str, Any]:
