@@ -408,6 +408,17 @@ def test_the_program_itself(call: Call, data: Path) -> None:
     assert wrong.returncode == 2
 
 
+@pytest.mark.parametrize(("given", "frozen"), [("", True), ('["--version"]', False)])
+def test_at_its_end_a_program_does_not_look_through_what_it_loaded(given: str, frozen: bool) -> None:
+    """Whoever else calls it has a process that goes on."""
+    told = "atexit.register(lambda: print(gc.get_freeze_count() > 0))"  # registered first, called last
+    code = f"import atexit, gc; from penstock.cli import main; {told}; main({given})"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{__version__}\n{frozen}\n"
+
+
 def test_a_key_gets_limits_within_its_plans_and_loses_them(call: Call, ann: dict[str, Any]) -> None:
     made = call("key", "create", EMAIL, "--name=ci", "--daily=50", "--concurrent=2", "--json")
     assert made.code == 0
