@@ -394,8 +394,10 @@ def database_directory(url: str) -> Path | None:
 
 @lru_cache(maxsize=2)
 def creation(dialect: Dialect) -> Sequence[str]:
-    """The statements that make all tables and their indexes, in a database that has none. Dialects of SQLite are equal, so
-    that they are compiled once for all databases of a process."""
+    """The statements that make all tables and their indexes, in a database that has none.
+
+    Dialects of SQLite are equal, so they are compiled once for all its databases of a process.
+    """
     written: list[str] = []
 
     def write(statement: ExecutableDDLElement, *_: object, **_options: object) -> None:
