@@ -163,6 +163,17 @@ class Caller:
         head = await self.head()
         return head if bodiless else await self.rest(head)
 
+    @property
+    def port(self) -> int:
+        """Its own."""
+        port: int = self.writer.get_extra_info("sockname")[1]
+        return port
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it has gone away."""
+        return self.writer.is_closing()
+
     def leave(self) -> None:
         """Go away."""
         self.writer.transport.abort()

@@ -380,11 +380,29 @@ class House:
 
     # ---- the books
 
+    async def _heard(self) -> None:
+        """The service knows of every caller who has left, and has ended what they asked for."""
+        if self.listener is None or self._stopped:
+            return
+        gone = {it.port for it in self.callers if it.has_left} - {
+            it.port for it in self.callers if not it.has_left
+        }
+        wire = self.listener._wire
+
+        def ended() -> bool:
+            left = any(_port_of(it) in gone for it in wire.connections)
+            return not left and not any(it.lost for it in wire.exchanges)
+
+        async with asyncio.timeout(PATIENCE):
+            while not ended():  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.001)
+
     async def _booked(self) -> None:
         """The database has all that was recorded, by this service and by those beside it."""
+        await self._heard()
         services = [] if self.service is None or self._stopped else [self.service]
         for service in (*services, *self.beside):
-            while service._api is not None and service._api._relay.ledger.owed:  # noqa: ASYNC110 - a thread that tells nobody
+            while _is_behind(service):  # noqa: ASYNC110 - a thread that tells nobody
                 await asyncio.sleep(0.001)
 
     async def report(self, user: User) -> DayReport:
@@ -458,6 +476,20 @@ class House:
     def heard(self, text: str) -> list[SimulatedRequest]:
         """What the simulator got with this text in it."""
         return [visit for visit in self.visits if text.encode() in visit.body]
+
+
+def _is_behind(service: Service) -> bool:
+    """Whether rows are to be written, be it those of calls that have only just begun, which are held for a moment."""
+    if service._api is None:
+        return False
+    ledger = service._api._relay.ledger
+    return bool(ledger.owed or ledger._held)
+
+
+def _port_of(connection: Any) -> int:
+    """The caller's; of one that was gone before it was there, none."""
+    peer = connection.transport.get_extra_info("peername")
+    return peer[1] if peer else 0
 
 
 def raw(method: str, path: str, key: str | None, body: bytes, headers: Headers) -> bytes:
