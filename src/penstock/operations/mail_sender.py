@@ -318,7 +318,7 @@ class MailSender:
             if not error.lasting:
                 self.trouble = text
             async with self._database.transaction() as conn:
-                await outbox.sending_failed(conn, due, str(error), lasting=error.lasting)
+                await outbox.sending_failed(conn, due, str(error), lasting=error.lasting, now=self._now_ms())
             return False
         self.trouble = None
         async with self._database.transaction() as conn:

@@ -156,7 +156,9 @@ class Notifier:
                 await staff_events.happened(conn, self._teller, what, at, now=now)
             unseen = int(self._settings.notify_over * 1000)
             await staff_events.close_unseen(conn, self._teller, unseen_ms=unseen, now=now)
-            await deliveries.bundle_hours(conn, self._secrets_file, now=now, entropy=secrets.token_bytes)
+            await deliveries.bundle_hours(
+                conn, self._secrets_file, self._custom, now=now, entropy=secrets.token_bytes
+            )
             await job_done(conn, LEAD, before=since, at=through)
         if self._releases is not None:
             await self._releases.look()
@@ -239,7 +241,9 @@ class Notifier:
         except NotTaken as error:
             log.warning("a webhook did not take a message", extra={"code": due.target, "error": str(error)})
             async with self._database.transaction() as conn:
-                await deliveries.delivery_failed(conn, due, str(error), lasting=error.lasting)
+                await deliveries.delivery_failed(
+                    conn, due, str(error), lasting=error.lasting, now=self._now_ms()
+                )
             return False
         async with self._database.transaction() as conn:
             await deliveries.delivered(conn, due, now=self._now_ms())

@@ -104,7 +104,7 @@ async def take(conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, mo
             mail = msgspec.json.decode(secrets_file.unseal(sealed, _about(id)), type=Mail)
         except (SecretsFileError, msgspec.MsgspecError) as error:
             log.error("a mail cannot be opened: %s", error)  # noqa: TRY400 - the text says it all
-            await _note_failure(conn, id, f"cannot be opened: {error}", last=tries + 1 >= TRIES)
+            await _note_failure(conn, id, f"cannot be opened: {error}", last=tries + 1 >= TRIES, now=now)
         else:
             taken.append(Due(id, mail, tries + 1))
     return taken
@@ -117,13 +117,13 @@ async def was_sent(conn: AsyncConnection, due: Due, *, now: int) -> None:
     )
 
 
-async def sending_failed(conn: AsyncConnection, due: Due, error: str, *, lasting: bool) -> None:
+async def sending_failed(conn: AsyncConnection, due: Due, error: str, *, lasting: bool, now: int) -> None:
     """The mail was not taken; ``lasting``: and never will be."""
-    await _note_failure(conn, due.id, error, last=lasting or due.tries >= TRIES)
+    await _note_failure(conn, due.id, error, last=lasting or due.tries >= TRIES, now=now)
 
 
-async def _note_failure(conn: AsyncConnection, id: str, error: str, *, last: bool) -> None:
-    given_up = {"due_at": None, "sealed": None} if last else {}
+async def _note_failure(conn: AsyncConnection, id: str, error: str, *, last: bool, now: int) -> None:
+    given_up = {"due_at": None, "sealed": None, "given_up_at": now} if last else {}
     await conn.execute(update(outbox).where(outbox.c.id == id).values(error=error[:200], **given_up))
 
 

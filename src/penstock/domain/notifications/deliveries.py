@@ -11,15 +11,15 @@ from datetime import tzinfo
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
 from penstock.domain.mail import outbox
 from penstock.domain.mail.messages import staff_letter
-from penstock.domain.notifications.event_kinds import fits, reaches
+from penstock.domain.notifications.event_kinds import EVENT_KINDS, Severity, fits, reaches
 from penstock.domain.notifications.letters import Letter, Told, letter_of
-from penstock.domain.notifications.rules import list_rules
+from penstock.domain.notifications.rules import ShownRule, list_rules
 from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import InvalidRequest
@@ -100,14 +100,7 @@ async def fan_out(
     entropy: Entropy,
 ) -> int:
     """Have an event said wherever a rule wants it; how many deliveries. One for each target, by the rule that is soonest."""
-    soonest: dict[tuple[str, str], int | None] = {}
-    for shown in await list_rules(conn):
-        rule = shown.rule
-        if not fits(rule.event, told.event) or not reaches(rule.least, told.severity):
-            continue
-        due = rule.due_at(now, custom.zone) if rule.at_once else None
-        known = soonest.get(rule.target)
-        soonest[rule.target] = due if known is None else known if due is None else min(due, known)
+    soonest = _soonest(await list_rules(conn), told.event, told.severity, custom.zone, now)
     letter = Letter(told.event, now, (told,))
     for (kind, target), due in soonest.items():
         held = due is not None and await _said_lately(conn, target, now) >= custom.per_hour
@@ -118,18 +111,34 @@ async def fan_out(
 
 
 async def bundle_hours(
-    conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, entropy: Entropy
+    conn: AsyncConnection, secrets_file: SecretsFile, custom: Custom, *, now: int, entropy: Entropy
 ) -> int:
-    """Put what a target did not get for its limit into one letter, once the oldest of it is an hour old."""
-    oldest = (
-        select(deliveries.c.kind, deliveries.c.target)
-        .where(deliveries.c.bundle == "hour", deliveries.c.sent_at.is_(None))
-        .group_by(deliveries.c.kind, deliveries.c.target)
-        .having(func.min(deliveries.c.created_at) <= now - _HOUR_MS)
+    """Put what a target did not get for its limit into one letter, once the oldest of it is an hour old.
+
+    What quiet hours hold back goes on waiting, until they are over.
+    """
+    columns = deliveries.c
+    waiting = await conn.execute(
+        select(columns.kind, columns.target, columns.event, func.min(columns.created_at))
+        .where(columns.bundle == "hour", columns.sent_at.is_(None))
+        .group_by(columns.kind, columns.target, columns.event)
     )
+    rows = waiting.all()
+    rules = await list_rules(conn) if rows else []
+    found: dict[tuple[str, str], _Hour] = {}
+    for kind, target, event, oldest in rows:
+        due = _soonest(rules, event, _severity_of(event), custom.zone, now).get((kind, target))
+        if due is not None and due > now:
+            continue
+        known = found.get((kind, target), _Hour((), oldest))
+        found[kind, target] = _Hour((*known.events, event), min(known.oldest, oldest))
     count = 0
-    for kind, target in (await conn.execute(oldest)).all():
-        count += await _bundle(conn, secrets_file, kind, target, "hour", "summary", now=now, entropy=entropy)
+    for (kind, target), hour in found.items():
+        if hour.oldest <= now - _HOUR_MS:
+            these = (columns.bundle == "hour", columns.event.in_(hour.events))
+            count += await _bundle(
+                conn, secrets_file, kind, target, these, "summary", now=now, entropy=entropy
+            )
     return count
 
 
@@ -144,8 +153,9 @@ async def bundle_digests(
     )
     count = 0
     for kind, target in (await conn.execute(waiting)).all():
+        these = (deliveries.c.bundle == "digest",)
         count += await _bundle(
-            conn, secrets_file, kind, target, "digest", "digest.daily", now=now, entropy=entropy
+            conn, secrets_file, kind, target, these, "digest.daily", now=now, entropy=entropy
         )
     return count
 
@@ -178,7 +188,7 @@ async def take_due(
         )
         if ours.rowcount != 1:
             continue
-        letter = await _opened(conn, secrets_file, id, sealed, last=tries + 1 >= TRIES)
+        letter = await _opened(conn, secrets_file, id, sealed, last=tries + 1 >= TRIES, now=now)
         if letter is not None:
             taken.append(DueLetter(id, kind, target, letter, tries + 1))
     return taken
@@ -206,9 +216,11 @@ async def hand_to_mail(
     await delivered(conn, due, now=now)
 
 
-async def delivery_failed(conn: AsyncConnection, due: DueLetter, error: str, *, lasting: bool) -> None:
+async def delivery_failed(
+    conn: AsyncConnection, due: DueLetter, error: str, *, lasting: bool, now: int
+) -> None:
     """It was not taken; ``lasting``: and never will be. The error has no word of the receiver's."""
-    await _note_failure(conn, due.id, error, last=lasting or due.tries >= TRIES)
+    await _note_failure(conn, due.id, error, last=lasting or due.tries >= TRIES, now=now)
 
 
 async def newest_deliveries(conn: AsyncConnection) -> list[Delivery]:
@@ -227,7 +239,7 @@ async def deliver_again(conn: AsyncConnection, id: str, actor: Actor, *, now: in
     done = await conn.execute(
         update(deliveries)
         .where(deliveries.c.id == id, or_(deliveries.c.bundle == "", deliveries.c.sent_at.is_not(None)))
-        .values(due_at=now, sent_at=None, tries=0, error=None, bundle="")
+        .values(due_at=now, sent_at=None, given_up_at=None, tries=0, error=None, bundle="")
     )
     if done.rowcount != 1:
         raise InvalidRequest("There is no such delivery, or it waits to be said with others.", param="id")
@@ -239,7 +251,7 @@ async def failing_targets(conn: AsyncConnection, *, since: int) -> list[str]:
     columns = deliveries.c
     arrived = (
         select(columns.target, func.max(columns.sent_at).label("at"))
-        .where(columns.sent_at.is_not(None), columns.error.is_(None))
+        .where(columns.sent_at.is_not(None), columns.bundle == "")  # what was said with others may not have
         .group_by(columns.target)
         .subquery()
     )
@@ -279,6 +291,34 @@ async def tidy_deliveries(conn: AsyncConnection, *, now: int) -> None:
     )
 
 
+class _Hour(msgspec.Struct, frozen=True):
+    """What may be said to a target by now of what it did not get for its limit: the events, and when the oldest was."""
+
+    events: tuple[str, ...]
+    oldest: int
+
+
+def _soonest(
+    rules: Sequence[ShownRule], event: str, severity: str, zone: tzinfo, now: int
+) -> dict[tuple[str, str], int | None]:
+    """When each target that a rule names is told of such an event, by the rule that is soonest; None: in the digest."""
+    soonest: dict[tuple[str, str], int | None] = {}
+    for shown in rules:
+        rule = shown.rule
+        if not fits(rule.event, event) or not reaches(rule.least, severity):
+            continue
+        due = rule.due_at(now, zone) if rule.at_once else None
+        known = soonest.get(rule.target)
+        soonest[rule.target] = due if known is None else known if due is None else min(due, known)
+    return soonest
+
+
+def _severity_of(event: str) -> Severity:
+    """An event's; of one that this version does not know, the least."""
+    kind = EVENT_KINDS.get(event)
+    return "info" if kind is None else kind.severity
+
+
 async def _said_lately(conn: AsyncConnection, target: str, now: int) -> int:
     columns = deliveries.c
     query = select(func.count()).where(
@@ -295,23 +335,22 @@ async def _bundle(
     secrets_file: SecretsFile,
     kind: str,
     target: str,
-    bundle: str,
+    these: Sequence[ColumnElement[bool]],
     event: str,
     *,
     now: int,
     entropy: Entropy,
 ) -> int:
     columns = deliveries.c
-    these = (columns.kind == kind, columns.target == target, columns.bundle == bundle)
     rows = await conn.execute(
         select(columns.id, columns.sealed)
-        .where(*these, columns.sent_at.is_(None))
+        .where(columns.kind == kind, columns.target == target, columns.sent_at.is_(None), *these)
         .order_by(columns.created_at, columns.id)
     )
     told: list[Told] = []
     ids: list[str] = []
     for id, sealed in rows.all():
-        letter = await _opened(conn, secrets_file, id, sealed, last=True)
+        letter = await _opened(conn, secrets_file, id, sealed, last=True, now=now)
         if letter is not None:
             ids.append(id)
             told += letter.told
@@ -324,19 +363,19 @@ async def _bundle(
 
 
 async def _opened(
-    conn: AsyncConnection, secrets_file: SecretsFile, id: str, sealed: bytes, *, last: bool
+    conn: AsyncConnection, secrets_file: SecretsFile, id: str, sealed: bytes, *, last: bool, now: int
 ) -> Letter | None:
     """What is said; None where it does not open, which is written down. ``last``: it is given up then."""
     try:
         return _decode(secrets_file.unseal(sealed, _about(id)))
     except (SecretsFileError, msgspec.MsgspecError) as error:
         log.error("a message to staff cannot be opened: %s", error)  # noqa: TRY400 - the text says it all
-        await _note_failure(conn, id, f"cannot be opened: {error}", last=last)
+        await _note_failure(conn, id, f"cannot be opened: {error}", last=last, now=now)
         return None
 
 
-async def _note_failure(conn: AsyncConnection, id: str, error: str, *, last: bool) -> None:
-    given_up = {"due_at": None, "bundle": ""} if last else {}
+async def _note_failure(conn: AsyncConnection, id: str, error: str, *, last: bool, now: int) -> None:
+    given_up = {"due_at": None, "bundle": "", "given_up_at": now} if last else {}
     await conn.execute(update(deliveries).where(deliveries.c.id == id).values(error=error[:200], **given_up))
 
 

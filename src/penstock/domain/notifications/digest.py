@@ -43,10 +43,11 @@ def digest_due(now: int, at: str, zone: tzinfo) -> int:
 async def gather_digest(conn: AsyncConnection, *, since: int, now: int) -> Digest:
     """What there is to say."""
     waits = [f"[{it.severity}] {it.text}, since {_day(it.opened_at)}" for it in await lasting_events(conn)]
-    for table, what in ((outbox, "mails were"), (deliveries, "messages to webhooks were")):
-        count = await _count(conn, table, table.c.created_at > since, *_given_up(table))
+    for table, what in ((outbox, ("mail",)), (deliveries, ("message to staff", "messages to staff"))):
+        at = table.c.given_up_at
+        count = await _count(conn, table, at > since, at <= now)
         if count:
-            waits.append(f"{count} {what} given up")
+            waits.append(f"{amount(count, *what)} given up")
     changed = [
         f"[{it.severity}] over: {it.text}"
         for it in await events_between(conn, since, now)
@@ -59,11 +60,6 @@ async def gather_digest(conn: AsyncConnection, *, since: int, now: int) -> Diges
     if made:
         changed.append(f"{amount(made, 'change')} of the configuration")
     return Digest(_some(waits), _some(changed))
-
-
-def _given_up(table: Table) -> tuple[ColumnElement[bool], ...]:
-    wanted = (table.c.due_at.is_(None), table.c.sent_at.is_(None))
-    return (*wanted, table.c.bundle == "") if table is deliveries else wanted
 
 
 async def _count(conn: AsyncConnection, table: Table, *wanted: ColumnElement[bool]) -> int:

@@ -90,6 +90,7 @@ OLDER: tuple[str, ...] = (
     "0020",
     "0021",
     "0022",
+    "0023",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 

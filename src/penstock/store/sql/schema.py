@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0023"
+HEAD = "0024"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -228,11 +228,13 @@ outbox = Table(
     Column("due_at", BigInteger),
     Column("tries", Integer, nullable=False),
     Column("sent_at", BigInteger),
+    Column("given_up_at", BigInteger),
     Column("error", String(200)),
     Index("ix_outbox_due_at", "due_at"),
     Index("ix_outbox_created_at", "created_at"),
 )
-"""Mails to send; ``sealed`` is the mail itself, gone once it is sent or given up (``due_at`` None)."""
+"""Mails to send; ``sealed`` is the mail itself, gone once it is sent or given up (``due_at`` None). ``given_up_at`` is
+None of those that versions before 0024 gave up."""
 
 audit = Table(
     "audit",
@@ -466,6 +468,7 @@ deliveries = Table(
     Column("due_at", BigInteger),
     Column("tries", Integer, nullable=False),
     Column("sent_at", BigInteger),
+    Column("given_up_at", BigInteger),
     Column("error", String(200)),
     Index("ix_deliveries_due_at", "due_at"),
     Index("ix_deliveries_target", "target", "created_at"),
