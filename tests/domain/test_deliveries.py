@@ -204,6 +204,13 @@ async def test_a_webhook_fails_from_its_third_refusal_until_it_takes_something(d
     later = next(due for due in await desk.take() if due.kind == "webhook" and due.tries == 1)
     await desk.arrived(later)
     assert await desk.failing() == []
+    desk.now += HOUR
+    await desk.tell("m-3")
+    for _ in range(3):
+        for due in await desk.take():
+            await desk.refused(due)
+        desk.now += 2 * MINUTE
+    assert await desk.failing() == [id], "what it took before says nothing of now"
 
 
 async def test_what_is_only_put_into_a_summary_has_not_been_taken(desk: Desk) -> None:

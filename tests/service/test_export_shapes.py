@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import func, select
 
 from penstock.domain.exports import backfills, destinations
 from penstock.domain.exports.backfills import Backfill
@@ -24,9 +25,12 @@ from penstock.errors import InvalidRequest
 from penstock.operations import export_spans, exporter
 from penstock.operations.export_spans import span_of_receipt
 from penstock.operations.tracing.records import span_id_of, trace_id_of
+from penstock.store.sql.schema import requests
 from tests.service.collector import Collector, collecting
+from tests.service.conversations import REPLIES
 from tests.service.receivers import receiving, trusting
 from tests.service.running_service import House, User, open_house
+from tests.service.scripted import PATIENCE
 from tests.service.test_exports import Yard
 from tests.service.test_routing import refusing, well
 from tests.stores import Engine, engine
@@ -415,6 +419,71 @@ async def test_one_that_is_stopped_or_whose_destination_goes_sends_no_more(
     assert len(yard.receiver.got) == 1
     async with house.store.database.transaction() as conn:
         assert await backfills.list_backfills(conn) == []
+
+
+async def test_an_instant_cuts_a_day_and_what_is_open_comes_by_the_cursor(yard: Yard) -> None:
+    """It is 08:00 UTC in the house."""
+    house = yard.house
+    user = await house.user()
+    first = await asked(house, user, 1)
+    house.clock.now += 3600
+    second = await asked(house, user, 1)
+    caller = await house.begin("chat", "wire-chat", user)
+    running = await house.wires["wire-chat"].next()
+    async with house.store.database.connect() as conn, asyncio.timeout(PATIENCE):
+        while await conn.scalar(select(func.count()).where(requests.c.boot.is_not(None))) != 1:
+            await conn.rollback()
+            await asyncio.sleep(0.002)
+    house.clock.now += 3600
+    await add(house, DestinationWish("billing", "webhook", yard.receiver.url))
+    await begin(house, "billing", "2027-01-15T09:00:00Z", "2027-01-15T10:00:00Z")
+    await sent_all(yard)
+    assert [it["id"] for it in yard.receipts()] == second
+    (done,) = await of_past(house, "billing")
+    assert (done.delivered, done.stopped) == (1, False)
+    running.answer(REPLIES["chat"])
+    await caller.answer(checked=False)
+    third = (await house.rows(user))[-1]["id"]
+    await sent_all(yard)
+    assert [it["id"] for it in yard.receipts()] == [*second, third]
+    await begin(house, "billing", "2027-01-15T08:00:00Z", "2027-01-15T09:00:00Z")
+    await sent_all(yard)
+    assert [it["id"] for it in yard.receipts()] == [*second, third, *first]
+
+
+async def sent_all(yard: Yard) -> None:
+    """All that there is has been sent."""
+    while await yard.exporter.round():
+        pass
+
+
+async def test_what_arrives_after_the_stop_is_not_counted(yard: Yard) -> None:
+    house = yard.house
+    user = await house.user()
+    await asked(house, user, 2)
+    await add(house, DestinationWish("billing", "webhook", yard.receiver.url))
+    running = await begin(house, "billing", "2027-01-15")
+    async with house.store.database.transaction() as conn:
+        portion = await backfills.read_portion(conn, running)
+        found = await destinations.destination_named(conn, "billing")
+        await backfills.stop_backfill(conn, found, SYSTEM, now=2, entropy=secrets.token_bytes)
+        assert not await backfills.advance_backfill(conn, running, portion, 2, now=3)
+    (stopped,) = await of_past(house, "billing")
+    assert (stopped.delivered, stopped.done_at, stopped.stopped) == (0, 2, True)
+
+
+async def test_one_that_is_over_is_told_of_for_its_days(yard: Yard) -> None:
+    house = yard.house
+    await add(house, DestinationWish("lake", "file"))
+    await begin(house, "lake", "2027-01-15")
+    await yard.exporter.round()
+    (done,) = await of_past(house, "lake")
+    assert done.done_at is not None
+    last = done.done_at + 30 * 86_400_000
+    for now, left in ((last, [done]), (last + 1, [])):
+        async with house.store.database.transaction() as conn:
+            await backfills.tidy_backfills(conn, now=now)
+        assert await of_past(house, "lake") == left
 
 
 async def test_two_servers_send_each_part_of_the_past_once(yard: Yard) -> None:

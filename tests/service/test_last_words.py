@@ -220,6 +220,25 @@ async def test_a_storm_is_heard_in_part(house: House, monkeypatch: pytest.Monkey
     assert {each.message for each in await attempts(house, user)} == {None}
 
 
+async def test_of_many_answers_that_say_nothing_yet_some_are_heard(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_words, "_AT_ONCE", 1)
+    user = await house.user()
+    slow: list[Asked] = []
+
+    def half(asked: Asked) -> None:
+        head(asked, 503, b"content-length: 5000", b"text/plain")
+        slow.append(asked)
+
+    for place in ("wire", "spare"):
+        house.wires[f"{place}-chat"].script = half
+    assert (await house.ask("chat", "pair-chat", user)).status == 502
+    await slow[1].left()
+    slow[0].write(SAID.encode().ljust(5000))
+    assert [each.message for each in await attempts(house, user)] == [SAID, None]
+
+
 def test_runs_are_found_wherever_they_stand_in_a_long_body() -> None:
     run = b"eight or more"
     for at in (0, 1, 7, 8, 2500, 4087):
