@@ -261,7 +261,8 @@ class Maintenance:
 
     async def _checkpoint(self) -> None:
         """Once a day: whether the trail is whole since the last time; where it has come to goes to the log, outside of the
-        database; and what is too old goes."""
+        database; and what is too old goes. One that is broken gets no checkpoint: the next look would begin behind the break.
+        """
         today = day_of(self._now())
         if today <= self._checked:
             return
@@ -275,7 +276,7 @@ class Maintenance:
             if self._trail_days:
                 before = at - self._trail_days * _DAY_MS
                 await chain.prune(conn, before=before, now=at, entropy=secrets.token_bytes)
-            made = await chain.make_checkpoint(conn, now=at)
+            made = await chain.make_checkpoint(conn, now=at) if found.broken is None else None
         self._checked = today
         if made is not None:
             log.info("the trail has come to %d:%s", made.seq, made.hash.hex())
