@@ -1,7 +1,9 @@
 """The control socket: commands in another shell see what the server sees, and nobody else is answered."""
 
+import asyncio
 import os
 import stat
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ from penstock.app import Service
 from penstock.commands.installation import Installation
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.toml_document import parse
+from penstock.operations import control
 from penstock.operations.control import SOCKET_NAME, ControlAnswers, ServerState, ask_server, control_socket
 from penstock.operations.doctor import examine_installation
 from penstock.operations.first_start import open_store
@@ -18,6 +21,7 @@ from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import Settings, load
 from tests.operations.model_servers import listing, model_server
+from tests.service.scripted import PATIENCE
 
 
 class Word(msgspec.Struct):
@@ -44,6 +48,39 @@ async def test_the_first_process_answers_and_a_file_that_was_left_behind_does_no
         assert await ask_server(tmp_path, "listings", Word) is None
         assert await ask_server(tmp_path, "state", ServerState) is None
     assert not (tmp_path / SOCKET_NAME).exists()
+
+
+async def test_the_next_process_answers_when_the_first_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a reload: the new workers begin before the old ones end."""
+    monkeypatch.setattr(control, "LOOK_SECONDS", 0.01)
+
+    async def answered(word: str) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while await ask_server(tmp_path, "state", Word) != Word(word):  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.01)
+
+    async with AsyncExitStack() as first, AsyncExitStack() as second, AsyncExitStack() as third:
+        await first.enter_async_context(control_socket(tmp_path, answers("first")))
+        await second.enter_async_context(control_socket(tmp_path, answers("second")))
+        await first.aclose()
+        await answered("second")
+        (tmp_path / SOCKET_NAME).unlink()
+        await third.enter_async_context(control_socket(tmp_path, answers("third")))
+        await answered("third")
+        await second.aclose()
+        await answered("third")
+    assert not (tmp_path / SOCKET_NAME).exists()
+
+
+async def test_what_fails_inside_comes_out_and_the_socket_stays(tmp_path: Path) -> None:
+    async with control_socket(tmp_path, answers("first")):
+        for failure in (OSError("full"), TimeoutError("late"), ValueError("odd")):
+            with pytest.raises(type(failure)):
+                async with control_socket(tmp_path, answers("second")):
+                    raise failure
+            assert await ask_server(tmp_path, "state", Word) == Word("first")
 
 
 async def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:

@@ -84,7 +84,11 @@ async def test_an_entry_of_the_trail_that_was_changed_is_told_of_within_a_day(
                 found = await staff_events.lasting_events(conn)
             return [(it.event, it.severity, it.text) for it in found]
 
-        for later in (0, 0, 86_400):  # a look begins before the break, on whichever day and in whichever process
+        for later in (
+            0,
+            0,
+            86_400,
+        ):  # a look begins before the break, on whichever day and in whichever process
             house.clock.now += later
             assert await told() == [("trail.broken", "critical", "The trail is broken at the entry 1")]
         async with house.store.database.transaction() as conn:

@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from penstock.domain.ledger.entries import entries
+from penstock.operations.control import ServerState, ask_server
 from penstock.operations.first_start import Store
 from penstock.store.sql.schema import usage_days
 from tests.redis import redis_server, shared_redis
@@ -162,6 +163,9 @@ async def test_a_rolling_restart_loses_no_request(postgresql: Engine, tmp_path: 
         await until(all_new, 2 * PATIENCE)
         rolled.set()
         await asyncio.gather(*callers)
+        async with asyncio.timeout(PATIENCE):
+            while await ask_server(tmp_path / "data", "state", ServerState) is None:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.1)
         await server.stop()
         assert await counted(store, user) == (answered, answered)
 

@@ -16,12 +16,15 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from penstock.operations.background import running_beside
 from penstock.operations.model_discovery import Listing
 from penstock.operations.provider_refusals import ProviderRefusal
 
 SOCKET_NAME = "server.sock"
 ASK_SECONDS = 2.0
 """How long a command waits for what a server knows at once."""
+LOOK_SECONDS = 2.0
+"""How often a process looks whether it is the one to answer."""
 _LONGEST_PATH = 100
 """Bytes; an address of a socket has 108."""
 _LONGEST_ANSWER = 64 << 20
@@ -57,24 +60,63 @@ _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 @asynccontextmanager
 async def control_socket(data: Path, answers: ControlAnswers) -> AsyncGenerator[None]:
-    """Answer questions, until the end. Of several processes on one directory the first answers for all."""
-    with suppress(OSError):
-        if await _is_answered(data):
-            yield
-            return
-    listening = _listen(data)
-    if listening is None:
-        yield
-        return
-    server = await asyncio.start_unix_server(
-        lambda reader, writer: _answer(reader, writer, answers), sock=listening
-    )
+    """Answer questions, until the end. Of several processes on one directory one answers, and when it ends the next."""
+    held = _Held(data, answers)
+    await held.take()
     try:
-        yield
+        async with running_beside(held.keep()):
+            yield
     finally:
-        server.close()
-        with suppress(OSError):
-            (data / SOCKET_NAME).unlink()
+        held.leave()
+
+
+class _Held:
+    """The socket, while this process has it."""
+
+    def __init__(self, data: Path, answers: ControlAnswers) -> None:
+        self._data = data
+        self._answers = answers
+        self._server: asyncio.Server | None = None
+        self._inode = 0
+
+    async def take(self) -> None:
+        """Listen, unless another process does, or the place cannot have a socket."""
+        with suppress(OSError):  # of a socket that nobody listens on any more
+            if await _is_answered(self._data):
+                return
+        listening = _listen(self._data)
+        if listening is None:
+            return
+        self._inode = self._inode_there()
+        self._server = await asyncio.start_unix_server(
+            lambda reader, writer: _answer(reader, writer, self._answers), sock=listening
+        )
+
+    async def keep(self) -> None:
+        """Take it once whoever has it is gone: the processes of a reload begin before the old ones end."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._server is not None and self._inode_there() != self._inode:
+                self.leave()
+            if self._server is None:
+                await self.take()
+
+    def leave(self) -> None:
+        """Listen no more. The file goes, unless it is another process's by now."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        if self._inode_there() == self._inode:
+            with suppress(OSError):
+                (self._data / SOCKET_NAME).unlink()
+
+    def _inode_there(self) -> int:
+        """That of the socket's file; 0 where there is none."""
+        try:
+            return (self._data / SOCKET_NAME).lstat().st_ino
+        except OSError:
+            return 0
 
 
 async def ask_server(
