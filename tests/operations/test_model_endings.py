@@ -40,8 +40,8 @@ targets = [{ provider = "openai", model = "gpt-6-luna" }]
 """
 
 
-def catalog(*keys: str) -> Catalog:
-    document = parse(TEXT, KINDS)
+def catalog(*keys: str, text: str = TEXT) -> Catalog:
+    document = parse(text, KINDS)
     return Catalog(
         providers=document.providers,
         models=document.models,
@@ -72,6 +72,65 @@ def test_the_sentence_has_the_day_the_successor_and_what_is_left() -> None:
     )
     assert "ended on 2026-12-11" in five.told(date(2026, 12, 11))
     assert mini.told(date(2026, 12, 1)).endswith("its other providers serve it still")
+
+
+TWO_ENDS = """
+[[provider]]
+id = "openai"
+[[provider]]
+id = "openrouter"
+[[model]]
+id = "both"
+targets = [
+    { provider = "openai", model = "gpt-5" },
+    { provider = "openai", model = "gpt-4o", priority = 1 },
+]
+[[model]]
+id = "one"
+targets = [
+    { provider = "openai", model = "gpt-5" },
+    { provider = "openai", model = "gpt-5-mini", priority = 1 },
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        ("2026-11-20", [("gpt-5", True)]),
+        ("2026-12-11", [("gpt-5", True)]),
+        ("2026-12-20", [("gpt-5", True), ("gpt-4o", False)]),
+        ("2027-01-13", [("gpt-5", True), ("gpt-4o", False)]),
+        ("2027-01-14", [("gpt-5", False), ("gpt-4o", False)]),
+    ],
+)
+def test_what_ends_later_serves_it_until_then(day: str, told: list[tuple[str, bool]]) -> None:
+    served = catalog("OPENAI_API_KEY", text=TWO_ENDS)
+    found = list(endings(served, date.fromisoformat(day)))
+    assert [(each.name, each.others) for each in found if each.model == "both"] == told
+    assert not any(each.others for each in found if each.model == "one"), "both end on one day"
+
+
+async def test_accounts_are_mailed_once_when_the_last_of_its_ends_is_near(tmp_path: Path) -> None:
+    now = [0.0]
+    async with open_store(load({"PENSTOCK_DATA": str(tmp_path)}).settings) as store:
+        async with store.database.transaction() as conn:
+            user = await create_user(
+                conn, "ann@example.com", plan="pro", admin=False, verified=True, now=1, id="usr_1"
+            )
+        served = catalog("OPENAI_API_KEY", text=TWO_ENDS)
+        sent: dict[str, int] = {}
+        for day in ("2026-11-20", "2026-12-12", "2026-12-20", "2027-01-12", "2027-01-20"):
+            now[0] = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+            counts = dict.fromkeys([column.name for column in usage_hours.c], 0)
+            row = {**counts, "user_id": user.id, "hour": int(now[0]) // 3600 - 5, "model": "both"}
+            async with store.database.transaction() as conn:
+                await conn.execute(insert(usage_hours).values(row))
+            sent[day] = await EndingNotices(
+                store.database, store.secrets_file, lambda: served, brand="Acme", entropy=secrets.token_bytes,
+                now=lambda: now[0], queued=lambda: None,
+            ).tell_due()  # fmt: skip
+    assert sent == {"2026-11-20": 0, "2026-12-12": 0, "2026-12-20": 1, "2027-01-12": 0, "2027-01-20": 0}
 
 
 @pytest.mark.parametrize(("emails", "each"), [(("ann@example.com", "bob@example.com"), 2), ((), 0)])

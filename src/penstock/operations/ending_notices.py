@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,6 +22,7 @@ from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.background import running_beside
 from penstock.operations.model_endings import Ending, end_of, endings
+from penstock.operations.model_proposals import NOTICE_DAYS
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
 from penstock.timeouts import to_its_end
@@ -32,6 +33,7 @@ LOOK_SECONDS = 6 * 3600.0
 """How often the catalogue is looked through."""
 _NEAR = (0, 7, 30)
 """Days before the end; the least that is not passed is what a mail is about."""
+_NOTICE = timedelta(days=NOTICE_DAYS)
 _LAST_WORD = 2.0
 _USED_DAYS = 28
 """Who used a model in the last so many days is told of its end."""
@@ -118,7 +120,7 @@ class EndingNotices:
         catalog, day = self._catalog(), day_of(self._now())
         model = catalog.models.get(id)
         end = "" if model is None else end_of(catalog, model)
-        if model is None or not end or date.fromisoformat(end) <= today:
+        if model is None or not end or not today < date.fromisoformat(end) <= today + _NOTICE:
             return 0
         kind = f"model_leaves_{hashlib.sha256(f'{id}|{end}'.encode()).hexdigest()[:16]}"
         async with self._database.connect() as conn:

@@ -16,7 +16,7 @@ from penstock.providers.retirements import retirement
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """One place that serves a model of the catalogue, and ends. ``others``: the model is served elsewhere as well.
+    """One place that serves a model of the catalogue, and ends. ``others``: the model is served elsewhere after that.
 
     ``provider``, ``name`` and ``source`` are '' where the catalogue itself ends the model.
     """
@@ -64,7 +64,7 @@ def endings(catalog: Catalog, today: date) -> Iterator[Ending]:
                 end.day,
                 end.successor,
                 end.source,
-                _has_others(catalog, model, place),
+                _has_others(catalog, model, place, end.day, today),
             )
 
 
@@ -107,11 +107,14 @@ def _vendors_end(catalog: Catalog, model: Model) -> str:
     return max(days, default="")
 
 
-def _has_others(catalog: Catalog, model: Model, ending: int) -> bool:
-    """Whether a provider that is set up serves the model by a name that does not end."""
-    return any(
-        place != ending
-        and (upstream := catalog.upstreams.get(target.provider)) is not None
-        and retirement(upstream.kind, target.model) is None
-        for place, target in enumerate(model.targets)
-    )
+def _has_others(catalog: Catalog, model: Model, ending: int, day: str, today: date) -> bool:
+    """Whether a provider that is set up serves the model by a name that does not end, or ends later than ``day``."""
+    behind = max(day, f"{today}")
+    for place, target in enumerate(model.targets):
+        upstream = catalog.upstreams.get(target.provider)
+        if place == ending or upstream is None:
+            continue
+        end = retirement(upstream.kind, target.model)
+        if end is None or end.day > behind:
+            return True
+    return False
