@@ -77,9 +77,8 @@ async def open_incident(
     unknown = next((name for name in models if name not in there), None)
     if unknown is not None:
         raise InvalidRequest(f"There is no model {unknown[:60]!r}.", param="models")
-    count = select(func.count()).select_from(incidents).where(incidents.c.resolved_at.is_(None))
-    if (await conn.execute(count)).scalar_one() >= MOST_OPEN:
-        raise InvalidRequest(f"{MOST_OPEN} incidents are open; resolve one first.")
+    if state != "resolved":
+        await _make_sure_of_room(conn)
     id = api_key.identifier("inc", entropy(16))
     done = now if state == "resolved" else None
     await conn.execute(
@@ -106,10 +105,13 @@ async def update_incident(
     """Say more about an incident; ``resolved`` ends it. Raises ``NoIncident``, ``InvalidRequest``."""
     state, text = _state(state), _text(text)
     before = await incident(conn, id)
+    if before.resolved_at is not None and state != "resolved":
+        await _make_sure_of_room(conn)
+    ended = now if before.resolved_at is None else before.resolved_at
     await conn.execute(
         update(incidents)
         .where(incidents.c.id == id)
-        .values(state=state, resolved_at=now if state == "resolved" else None)
+        .values(state=state, resolved_at=ended if state == "resolved" else None)
     )
     await _say(conn, id, IncidentWord(now, state, text), entropy)
     await entries.write(
@@ -140,6 +142,12 @@ async def recent_incidents(conn: AsyncConnection, *, since: int) -> list[Inciden
     )
     found = await _with_words(conn, await _rows(conn, wanted))
     return sorted(found, key=lambda each: (each.resolved_at is not None, -each.began_at))
+
+
+async def _make_sure_of_room(conn: AsyncConnection) -> None:
+    count = select(func.count()).select_from(incidents).where(incidents.c.resolved_at.is_(None))
+    if (await conn.execute(count)).scalar_one() >= MOST_OPEN:
+        raise InvalidRequest(f"{MOST_OPEN} incidents are open; resolve one first.")
 
 
 async def _rows(conn: AsyncConnection, wanted: ColumnElement[bool]) -> list[Incident]:
