@@ -1,5 +1,6 @@
 """What callers send that cannot be served: a clear 4xx that names the field, never a 500, and nothing reaches a provider."""
 
+import base64
 import gzip
 import sys
 import zlib
@@ -407,6 +408,27 @@ async def test_ten_thousand_messages_are_served_and_more_are_refused(house: Hous
         dialect, body_of(dialect, f"{dialect}-plain", messages=[*turns, turns[0]]), user, NATIVE
     )
     assert (refused.status, refused.json["error"]["param"]) == (400, "messages")
+
+
+SEALS = ["[]", "garbage", "[" + ",".join(["[]"] * 50_000) + "]", '[{"type":"text"},{"type":"text"}]']
+
+
+@pytest.mark.parametrize("raw", SEALS, ids=["none", "garbage", "many", "texts"])
+async def test_a_seal_that_a_caller_has_written_is_no_fault_of_ours(house: House, raw: str) -> None:
+    hosted = {"kind": "search", "id": "s1", "name": "web_search", "raw": raw}
+    value = msgspec.json.encode(["hosted", msgspec.json.encode(hosted).decode()])
+    sealed = "gwe1." + base64.urlsafe_b64encode(value).decode().rstrip("=")
+    items: list[Any] = [
+        {"role": "user", "content": "q"},
+        {"type": "reasoning", "summary": [], "encrypted_content": sealed},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]},
+        {"type": "function_call", "call_id": "gwi_7aCA", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "gwi_7aCA", "output": "1"},
+    ]
+    user = await house.user()
+    for upstream in DIALECTS:
+        answer = await house.ask("responses", f"{upstream}-plain", user, input=items)
+        assert answer.status == 200, answer.body
 
 
 def test_the_bodies_of_these_tests_are_what_they_say() -> None:

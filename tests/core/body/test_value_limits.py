@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.value_limits import check_values, real
+from penstock.core.body.value_limits import check_values, is_dense, real
 from penstock.errors import InvalidRequest
 
 MOST = 1000
@@ -84,3 +84,10 @@ def test_numbers_are_read_as_they_are_written(text: str) -> None:
 def test_numbers_beyond_all_others_are_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="out of range"):
         msgspec.json.Decoder(float_hook=real).decode(b"[1e400]")
+
+
+def test_a_text_of_values_alone_is_dense() -> None:
+    for one in (b"[]", b"{}", b"1,1"):
+        assert is_dense(b"[" + b",".join([one] * 1000) + b"]")
+    assert not is_dense(b"[" + b",".join([b"[]"] * 30) + b"]")
+    assert not is_dense(b"[" + b",".join([b'"a line"'] * 1000) + b"]")

@@ -1,5 +1,6 @@
 """Hosted tools, block by block and item by item: what is read of them, and what is written."""
 
+import base64
 import json
 from typing import Any
 
@@ -237,6 +238,52 @@ def test_it_travels_sealed() -> None:
     assert opened("", sealed) is None
     for other in (None, "gAAA", "gwe1.!", sealed_redacted("x"), "gwe1.WyJob3N0ZWQiLCJ7Il0"):
         assert opened_hosted(other) is None
+
+
+FORGED = [
+    "[]",
+    "garbage",
+    "7",
+    "[7,8]",
+    "[" + ",".join(["[]"] * 300_000) + "]",
+    json.dumps([CALL]),
+    json.dumps([CALL, result([]), result([])]),
+    json.dumps([result([]), CALL]),
+    json.dumps([CALL, {"type": "text", "text": "x"}]),
+    json.dumps([{"type": "tool_addition", "id": "s1"}, result([])]),
+    json.dumps([CALL, result([], tool_use_id="other")]),
+    json.dumps([CALL | {"id": None}, result([], tool_use_id=None)]),
+    json.dumps([CALL, result(7)])[:-2] + "[" * 5000 + "]" * 5000 + "}]",
+    json.dumps([CALL, result([[]] * 3000)]),
+]
+
+
+@pytest.mark.parametrize("raw", FORGED, ids=range(len(FORGED)))
+def test_what_a_caller_has_written_in_place_of_a_seal_goes_out_as_text(raw: str) -> None:
+    hosted = Hosted("search", "s1", "web_search", "{}", PAGES[:1], raw=raw)
+    assert blocks.raw_blocks(hosted) == []
+    assert MESSAGES.upstream is not None
+    turns = (Turn("user", (Text("q"),)), Turn("assistant", (hosted,)), Turn("user", (Text("r"),)))
+    body, _ = MESSAGES.upstream.encode_request(Request("m", turns), model="m", profile=Profile())
+    assert json.loads(body)["messages"][1]["content"] == [{"type": "text", "text": told(hosted)}]
+
+
+def test_a_seal_with_more_values_than_an_answer_has_is_none() -> None:
+    pages = tuple([Page("u")] * 5000)
+    assert opened_hosted(sealed_hosted(Hosted("search", "s1", "web_search", "{}", pages))) is not None
+    many = base64.urlsafe_b64encode(msgspec.json.encode(["hosted", json.dumps([[]] * 5000)])).decode()
+    assert opened_hosted(f"gwe1.{many}") is None
+
+
+def test_an_answer_goes_back_as_it_was_whatever_stands_in_it() -> None:
+    more = [
+        {"url": f"https://a.example/{n}", "page_age": None, "encrypted_content": "z" * 99} for n in range(50)
+    ]
+    lines = {"type": "text_editor_code_execution_result", "lines": ["- a", "+ b c"] * 400, "n": 1e300}
+    for content in (more, [lines], {"error_code": "x"}, "words"):
+        pair = [CALL, result(content, new_field=[1, {"a": None}])]
+        hosted = Hosted("search", "s1", "web_search", raw=msgspec.json.encode(pair).decode())
+        assert json.loads(msgspec.json.encode(blocks.raw_blocks(hosted))) == pair
 
 
 # ---- whose it is

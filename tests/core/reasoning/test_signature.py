@@ -3,7 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.reasoning.signature import ReasoningOrigin, is_ours, read_signature, sign_reasoning
+from penstock.core.reasoning.signature import (
+    ReasoningOrigin,
+    carried_entries,
+    is_ours,
+    read_signature,
+    sign_reasoning,
+)
 
 
 @given(st.text(max_size=30), st.text(max_size=200))
@@ -33,3 +39,9 @@ def test_a_cut_one_reads_as_nothing() -> None:
     signed = sign_reasoning(ReasoningOrigin("some-model", '[{"type":"reasoning.encrypted"}]'))
     assert read_signature(signed[:-4]) is None
     assert read_signature("gw1.") is None
+
+
+def test_a_carrier_of_values_alone_carries_nothing() -> None:
+    assert len(carried_entries('[{"type":"reasoning.encrypted","data":"x"},7]')) == 2
+    for strange in ("", "7", "{}", "[" + "[]," * 5000 + "[]]", "[" * 9999):
+        assert carried_entries(strange) == []

@@ -34,7 +34,7 @@ def test_an_id_that_looks_coded_is_coded_again() -> None:
 
 
 def test_a_damaged_code_is_left_alone() -> None:
-    for id in ("gwi_", "gwi_%%%", "gwi__w", "gwi_a", "gwi_é"):
+    for id in ("gwi_", "gwi_%%%", "gwi__w", "gwi_a", "gwi_é", "gwi_7aCA", "gwi_YWLtsIBj"):
         assert inward(id) == id
 
 

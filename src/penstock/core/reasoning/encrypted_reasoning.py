@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from penstock.core.body.value_limits import is_dense
 from penstock.core.neutral.request import Hosted, Thought
 from penstock.core.reasoning import signature
 from penstock.core.reasoning.signature import ENCRYPTED_PREFIX
@@ -52,7 +53,7 @@ def sealed_hosted(hosted: Hosted) -> str:
 def opened_hosted(encrypted_content: str | None) -> Hosted | None:
     """What a hosted tool did, out of a reasoning item that was made for it; None where it is another one."""
     sealed = _unseal((encrypted_content or "").removeprefix(ENCRYPTED_PREFIX))
-    if sealed is None or sealed.kind != "hosted":
+    if sealed is None or sealed.kind != "hosted" or is_dense(sealed.value.encode("utf-8", "replace")):
         return None
     try:
         return _hosted(sealed.value)

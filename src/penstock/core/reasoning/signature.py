@@ -10,6 +10,8 @@ import base64
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.value_limits import is_dense
+
 SIGNATURE_PREFIX = "gw1."
 MAKER_PREFIX = "gwm1."
 """Begins what another provider signed, behind a mark of who that is (``maker.py``)."""
@@ -65,7 +67,12 @@ def has_to_return(signature: str) -> bool:
 
 
 def carried_entries(carrier: str) -> list[Raw]:
-    """The entries of a carrier that is a list (``reasoning_details``); none where it is anything else, or damaged."""
+    """The entries of a carrier that is a list (``reasoning_details``); none where it is anything else, or damaged.
+
+    Who sends a signature back may have written it, so it is bounded as a body is.
+    """
+    if is_dense(carrier.encode("utf-8", "replace")):
+        return []
     try:
         return _entries(carrier)
     except (ValueError, RecursionError):

@@ -34,8 +34,10 @@ def inward(id: str) -> str:
         return id
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return raw.decode("utf-8", "surrogatepass")
-    except ValueError:  # not ours after all, or damaged: not base64, not ASCII, not UTF-8
+        return raw.decode()
+    except (
+        ValueError
+    ):  # not ours after all, or damaged: not base64, not ASCII, not UTF-8, or half a character
         return id
 
 

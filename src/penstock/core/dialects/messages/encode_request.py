@@ -309,8 +309,8 @@ class RequestWriter:
 
     def blocks(self, part: AnyPart) -> list[Json]:
         """A part as blocks: what a tool of the provider did is two of them where that is its own, elsewhere text."""
-        if isinstance(part, Hosted) and part.raw:
-            *before, last = raw_blocks(part)
+        if isinstance(part, Hosted) and part.raw and (made := raw_blocks(part)):
+            *before, last = made
             return [*before, _cached(last, part.cache)]
         block = self.block(part)
         return [] if block is None else [block]

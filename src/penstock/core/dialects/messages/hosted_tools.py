@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from penstock.core.body.nesting import is_object
+from penstock.core.body.nesting import is_object, nests_deeper
+from penstock.core.body.value_limits import is_dense
 from penstock.core.neutral.request import Citation, Hosted, HostedKind, Page
 from penstock.core.tools.hosted import told
 
@@ -74,6 +75,8 @@ _found = msgspec.json.Decoder(_Found).decode
 _all_found = msgspec.json.Decoder(list[_Found]).decode
 _document = msgspec.json.Decoder(_Document).decode
 _pair = msgspec.json.Decoder(list[Raw]).decode
+_blocks = msgspec.json.Decoder(list[Block]).decode
+_members = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -162,8 +165,29 @@ def _page(entry: _Found) -> Page:
 
 
 def raw_blocks(hosted: Hosted) -> list[dict[str, Any]]:
-    """The blocks that an upstream made, as it made them."""
-    return msgspec.json.decode(hosted.raw)
+    """The two blocks that an upstream made, as it made them; none where they are not a call and its result.
+
+    What a caller kept for us may be damaged, or written by the caller: it goes no further than such blocks, and their
+    members stay as bytes.
+    """
+    text = hosted.raw.encode("utf-8", "replace")
+    if nests_deeper(text) or is_dense(text):
+        return []
+    try:
+        blocks, members = _blocks(text), _members(text)
+    except (ValueError, RecursionError):
+        return []
+    if len(blocks) != 2:
+        return []
+    call, result = blocks
+    if (
+        call.type not in CALLS
+        or not is_result(result.type)
+        or call.id is None
+        or call.id != result.tool_use_id
+    ):
+        return []
+    return [{**each, "type": block.type} for block, each in zip(blocks, members, strict=True)]
 
 
 # ---- written
