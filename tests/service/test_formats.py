@@ -51,6 +51,26 @@ async def test_a_request_is_bytes_but_for_the_model(house: House, format_: str) 
     assert json.loads(asked.body) == {**json.loads(body), "model": f"up-{FORMAT_KINDS[format_]}"}
 
 
+async def test_how_fast_is_spoken_is_no_dearer_tier(house: House) -> None:
+    user = await house.user()
+    wire = house.wires["wire-embeddings"]
+    wire.script = lambda asked: asked.answer(b"sound", kind="audio/mpeg")
+    body = body_of("speech", model_of("speech"), voice="alloy", speed=1.25)
+    answer = await house.post("speech", body, user, {"x-penstock-strict": "1"})
+    assert (answer.status, answer.body) == (200, b"sound")
+    assert json.loads((await wire.next()).body)["speed"] == 1.25
+
+
+@pytest.mark.parametrize(("count", "status"), [("1", 200), (" 1", 200), ("2", 400), ("1e1", 400), ("", 400)])
+async def test_one_image_may_be_asked_for_in_a_form(house: House, count: str, status: int) -> None:
+    user = await house.user()
+    house.wires["wire-embeddings"].script = lambda asked: asked.answer(REPLIES["images"])
+    body = form_of(model_of("images"), prompt="At night", n=count).replace(b'name="file"', b'name="image"')
+    headers = {"content-type": "multipart/form-data; boundary=b0und"}
+    answer = await house.http("POST", "/v1/images/edits", user.key, body=body, headers=headers)
+    assert answer.status == status, answer.body
+
+
 @pytest.mark.parametrize("format_", REPLIES)
 async def test_a_whole_answer_is_bytes_but_for_the_model(house: House, format_: str) -> None:
     user = await house.user()

@@ -147,7 +147,7 @@ def form_envelope(body: bytes, rules: BodyRules, file: str) -> Envelope:
     parts = read_parts(body)
     fields: dict[str, FormPart] = {}
     for part in parts:
-        if part.name not in _OWN_FIELDS and says_cost(part.name):
+        if part.name not in _OWN_FIELDS and says_cost(part.name) and not _is_one_answer(body, part):
             raise InvalidRequest(f"{part.name[:100]}: this is not taken in a form.", param=part.name[:100])
         if part.name in fields and part.name in _OWN_FIELDS | {file}:
             raise InvalidRequest(f"{part.name} is there twice.", param=part.name)
@@ -173,6 +173,11 @@ def form_envelope(body: bytes, rules: BodyRules, file: str) -> Envelope:
 
 
 _OWN_FIELDS = frozenset(("model", "stream"))
+
+
+def _is_one_answer(body: bytes, part: FormPart) -> bool:
+    """Whether a field asks for what comes anyway."""
+    return part.name == "n" and body[part.start : part.end].strip() == b"1"
 
 
 def _text(body: bytes, part: FormPart) -> str:
