@@ -288,3 +288,30 @@ def test_the_end_of_another_choice_is_not_the_end_of_the_reply() -> None:
     first = {"model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     _, meter = relay([data + f"data: {json.dumps(first)}\n\n".encode()])
     assert (meter.failure, meter.done, meter.stop) == (None, True, "end_turn")
+
+
+@pytest.mark.parametrize(
+    ("order", "whole"),
+    [
+        ("a0 a1 z0", False),
+        ("a1 a0 z0", False),
+        ("a0 a1 a2 z0 z2", False),
+        ("a0 z0 a1", False),
+        ("a0 a1 z1 z0", True),
+        ("a0 a1 z0 z1", True),
+        ("a0 a1 z0 a1 z1", True),
+        ("a0 z0 z1", True),
+    ],
+)
+def test_a_reply_ends_when_each_of_its_choices_has(order: str, whole: bool) -> None:
+    data = b""
+    for each in order.split():
+        choice = {"index": int(each[1:]), "delta": {"content": "x"}}
+        choice |= {"finish_reason": "stop"} if each[0] == "z" else {}
+        data += f"data: {json.dumps({'model': 'm', 'choices': [choice]})}\n\n".encode()
+    out, meter = relay([data])
+    assert out == data + (DONE if whole else b"")
+    assert meter.failure == (
+        None if whole else Failed("api_error", "upstream stream truncated", truncated=True)
+    )
+    assert relay([data + DONE])[1].failure is None, "the upstream says that it is the end"

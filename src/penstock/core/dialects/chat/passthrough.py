@@ -126,6 +126,7 @@ class Passthrough:
     sequence = 0  # events are not numbered in this dialect
 
     __slots__ = (
+        "_begun",
         "_body",
         "_counts",
         "_form",
@@ -156,6 +157,7 @@ class Passthrough:
         self._sniffed = False
         self._body = False  # the answer is JSON, not an event stream
         self._counts = Counts()
+        self._begun: set[int] = set()  # the choices after the first that have not ended
         self.ended = False
         self._head = b""  # the upstream's model member as it was found last, key and value
         self._spliced = b""  # the same with our model
@@ -218,7 +220,7 @@ class Passthrough:
             out = self._relay(rest.rstrip(b"\r\n") + b"\n\n")
         if self.ended:
             return out
-        if not self.done:
+        if not self.done or self._begun:
             self._fail(Failed("api_error", "upstream stream truncated", truncated=True))
             return out
         self.ended = True
@@ -342,7 +344,12 @@ class Passthrough:
         delta = choice.delta
         if delta is not None:
             self.output_bytes += _text_size(delta)
-        if choice.finish_reason and not choice.index:
+        if choice.index:
+            if choice.finish_reason:
+                self._begun.discard(choice.index)
+            else:
+                self._begun.add(choice.index)
+        elif choice.finish_reason:
             self.done = True
             ended = good_end(CHAT, choice.finish_reason)
             # what is not known is the caller's to read
