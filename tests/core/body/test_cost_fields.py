@@ -199,6 +199,8 @@ DEAR: dict[str, dict[str, Any]] = {
     "tier-elsewhere": {"serviceTier": "scale"},
     "tier-of-another-kind": {"service_tier": ["priority"]},
     "speed": {"speed": "fast"},
+    "speed-in-a-list": {"speed": [1]},
+    "speed-as-a-truth": {"speed": True},
     "answers": {"n": 128},
     "answers-as-text": {"n": "128"},
     "answers-as-a-fraction": {"n": 128.0},
@@ -233,6 +235,8 @@ def test_what_multiplies_the_bill_is_left_out_and_nothing_else(dialect: str, fie
 CHEAP: dict[str, dict[str, Any]] = {
     **{f"tier-{tier}": {"service_tier": tier} for tier in ("auto", "default", "flex", "standard_only")},
     "speed": {"speed": "standard"},
+    "speed-of-speech": {"speed": 1.25, "x_more": 1},
+    "speed-inside": {"extra_body": {"speed": 2}},
     "answers": {"n": 4},
     "nothing": {"n": None, "service_tier": None, "models": None, "route": None, "plugins": None},
     "plugins": {"plugins": [{"id": "web", "max_results": 3}, {"id": "file-parser"}]},

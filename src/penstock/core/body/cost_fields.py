@@ -35,6 +35,8 @@ class CostField:
     name: str
     action: Action
     passes: frozenset[str] = frozenset()
+    numbers: bool = False
+    """Whether a number passes, because it says something else: how fast is spoken, and no dearer tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ SHARED = (
         "bounded",
         frozenset(("auto", "default", "flex", "standard", "standard_only", "batch")),
     ),
-    CostField("speed", "bounded", frozenset(("standard", "normal"))),
+    CostField("speed", "bounded", frozenset(("standard", "normal")), numbers=True),
 )
 """The rows of every format: an upstream may take the fields of another one's format."""
 
@@ -205,6 +207,8 @@ def _cheap(value: Decoded, row: CostField, bounds: CostBounds) -> bool:
     """Whether a value passes. Of a number of answers, what is no integer may be read as any."""
     if row.action == "count":
         return isinstance(value, int) and value <= bounds.max_choices
+    if row.numbers and isinstance(value, int | float) and not isinstance(value, bool):
+        return True
     return isinstance(value, str) and value in row.passes
 
 

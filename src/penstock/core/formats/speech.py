@@ -9,13 +9,10 @@ from penstock.core.formats.streams import BYTES, events
 
 NAME = "speech"
 
-_ORDINARY = frozenset(
-    {"voice", "instructions", "response_format", "stream_format", "language", "sample_rate", "speed", "user"}
-)
-"""``speed`` is how fast is spoken: another thing than the row of this name, which is a dearer tier."""
-
 CALLER = json_format(
-    _ORDINARY,
+    frozenset(
+        {"voice", "instructions", "response_format", "stream_format", "language", "sample_rate", "user"}
+    ),
     Member("input", Form.NAME, required=True),
     lambda fields: text(fields, "input"),
     streams=BYTES,
