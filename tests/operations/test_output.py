@@ -126,14 +126,17 @@ def test_lines_that_nobody_reads_are_left_out_and_counted() -> None:
     assert logged.count(" penstock.x: ") + left_out == 20_001
 
 
-def test_a_process_ends_though_nobody_reads_its_log() -> None:
+def test_a_process_ends_though_nobody_reads_its_log(full: Pipe) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", CHATTY, "leave"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", CHATTY, "leave"], stdout=subprocess.PIPE, stderr=full.writer
     )
-    assert process.stdout is not None
-    assert process.stdout.read() == b"written\n"
-    assert process.wait(60) == 0
-    process.communicate()
+    with process:
+        try:
+            assert process.communicate(timeout=50) == (b"written\n", None)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert full.read() == b"." * PAGE
 
 
 async def test_a_server_serves_and_ends_though_nobody_reads_its_log(tmp_path: Path) -> None:
