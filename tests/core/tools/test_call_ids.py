@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT as CHAT_LIMIT
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT as MESSAGES_LIMIT
 from penstock.core.tools.call_ids import (
+    ReplyCalls,
     distinct,
     inward,
     outward,
@@ -58,3 +59,25 @@ def test_any_id(id: str, limit: int) -> None:
 @given(st.lists(st.text(max_size=60), unique=True, max_size=8))
 def test_different_ids_stay_different(ids: list[str]) -> None:
     assert len({outward(id, CHAT_LIMIT) for id in ids}) == len(ids)
+
+
+def test_calls_of_a_reply_have_ids_of_their_own() -> None:
+    calls = ReplyCalls()
+    calls.begin("msg_01.a")
+    assert [calls.name(id) for id in ("a", "a", "", "a-gwr2", "", "a")] == [
+        "a",
+        "a-gwr2",
+        "call_msg01a_2",
+        "a-gwr2-gwr2",
+        "call_msg01a_4",
+        "a-gwr3",
+    ]
+
+
+@given(st.lists(st.sampled_from(["", "a", "a-gwr2", "a-gwr2-gwr2", "call_r_0", "call_r_1"]), max_size=12))
+def test_no_two_of_them_are_alike(given_ids: list[str]) -> None:
+    calls = ReplyCalls()
+    calls.begin("r")
+    names = [calls.name(id) for id in given_ids]
+    assert len(set(names)) == len(names)
+    assert all(names)

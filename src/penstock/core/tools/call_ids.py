@@ -12,6 +12,7 @@ import re
 _LEGAL = re.compile(r"[A-Za-z0-9_-]+\Z")
 _CODED = "gwi_"
 _HASHED = "gwh_"
+_UNSAFE = re.compile(r"[^A-Za-z0-9]")
 _REPEATED = re.compile(r"-gwr\d+\Z")
 
 
@@ -61,6 +62,37 @@ def distinct(id: str, nth: int) -> str:
 def plain(id: str) -> str:
     """The id that the upstream itself used for a call that ``distinct`` renamed; any other is returned as it is."""
     return _REPEATED.sub("", id)
+
+
+class ReplyCalls:
+    """Gives each call of one reply an id of its own: the upstream's, or one of the reply's id and the call's number in it.
+
+    Two calls by one id would get each other's results.
+    """
+
+    __slots__ = ("_count", "_reply_id", "_seen")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._reply_id = ""
+        self._seen: dict[str, int] = {}
+
+    def begin(self, reply_id: str) -> None:
+        """Say which reply it is, so that made ids differ from those of the replies before it."""
+        self._reply_id = _UNSAFE.sub("", reply_id)[-20:]
+
+    def name(self, id: str) -> str:
+        """The id of the next call; ``id`` '': the upstream gives none."""
+        id = id or f"call_{self._reply_id}_{self._count}"
+        self._count += 1
+        nth = self._seen.get(id, 0) + 1
+        name = id if nth == 1 else distinct(id, nth)
+        while nth > 1 and name in self._seen:
+            nth += 1
+            name = distinct(id, nth)
+        self._seen[id] = nth
+        self._seen.setdefault(name, 1)
+        return name
 
 
 def _hashed(raw: bytes) -> str:

@@ -433,6 +433,34 @@ def test_tool_results_come_first_and_together() -> None:
     assert roles(request)[2:] == [("user", ["tool_result", "tool_result", "text", "more"])]
 
 
+def test_results_of_one_id_go_to_its_calls_in_order() -> None:
+    def call(id: str) -> ToolCall:
+        return ToolCall(id, "get", "{}")
+
+    def result(id: str) -> ToolResult:
+        return ToolResult(id, (Text("ok"),))
+
+    request = asked(
+        user("q"),
+        assistant(call("a"), call("a-gwr2"), call("b"), call("a")),
+        user(result("a"), result("b"), result("a-gwr2"), result("a")),
+        assistant(call("a"), call("a"), call("a")),
+        user(result("a"), result("a"), result("a"), result("a")),
+        assistant(call("a")),
+        user(result("a")),
+    )
+    rows = written(request)["messages"]
+    ids = [[block.get("id") or block.get("tool_use_id") for block in row["content"]] for row in rows[1:]]
+    assert ids == [
+        ["a", "a-gwr2", "b", "a-gwr3"],
+        ["a", "b", "a-gwr2", "a-gwr3"],
+        ["a-gwr4", "a-gwr5", "a-gwr6"],
+        ["a-gwr4", "a-gwr5", "a-gwr6", "a-gwr6"],
+        ["a-gwr7"],
+        ["a-gwr7"],
+    ]
+
+
 def test_users_that_follow_one_another_stay_apart_without_results() -> None:
     assert roles(asked(user("a"), user("b"))) == [("user", ["a"]), ("user", ["b"])]
 

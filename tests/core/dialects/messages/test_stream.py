@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -193,6 +194,7 @@ def replies(draw: st.DrawFn) -> list[AnyEvent]:
                     events += [ThoughtDelta(piece) for piece in _pieces(draw, text)]
                     events.append(ThoughtSigned(signature or ""))
             case ToolCall(id, name, arguments):
+                id = f"{id}_{len(events)}"  # no two calls of a reply have one
                 events.append(CallOpened(id, name))
                 events += [CallArgs(piece) for piece in _pieces(draw, arguments)]
         before = type(part)
@@ -518,3 +520,19 @@ def test_a_call_without_a_name_is_none() -> None:
         b'[{"type":"tool_use","id":"t","input":{}},{"type":"text","text":"said"}]}'
     )
     assert decode_response(body) == [Started("m", "up"), TextDelta("said"), Stopped("end_turn")]
+
+
+@pytest.mark.parametrize("id", [None, "", "call_0"])
+def test_two_calls_of_a_reply_have_two_ids_whole_and_streamed(id: str | None) -> None:
+    block = {"type": "tool_use", "id": id, "name": "f", "input": {}}
+    whole = {"id": "msg_1", "model": "m", "content": [block, block], "stop_reason": "tool_use"}
+    reply = fold(decode_response(json.dumps(whole).encode(), DEFAULT_PROFILE))
+    names = [part.id for part in reply.parts if isinstance(part, ToolCall)]
+    assert names == (["call_0", "call_0-gwr2"] if id else ["call_msg1_0", "call_msg1_1"])
+    rows: list[dict[str, Any]] = [{"type": "message_start", "message": {"id": "msg_1", "model": "m"}}]
+    for at in range(2):
+        rows.append({"type": "content_block_start", "index": at, "content_block": block})
+        rows.append({"type": "content_block_stop", "index": at})
+    rows += [{"type": "message_delta", "delta": {"stop_reason": "tool_use"}}, {"type": "message_stop"}]
+    stream = b"".join(f"event: {row['type']}\ndata: {json.dumps(row)}\n\n".encode() for row in rows)
+    assert fold(read([stream])).parts == reply.parts

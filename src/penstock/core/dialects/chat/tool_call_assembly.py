@@ -7,11 +7,10 @@ from msgspec import Raw
 from penstock.core.dialects.chat.response_schema import CallFragment, present
 from penstock.core.neutral.events import AnyEvent, CallArgs, CallOpened, ThoughtSigned
 from penstock.core.reasoning.tool_call_signatures import carried_signature
-from penstock.core.tools.call_ids import distinct
+from penstock.core.tools.call_ids import ReplyCalls
 
 _STRING_MARK = re.compile(r'["\\]')
 _MARK = re.compile(r'["{}\[\]]')
-_ID_UNSAFE = re.compile(r"[^A-Za-z0-9]")
 _COMPARED = 256 * 1024
 """Characters up to which a call's arguments are kept after they were given out, to know them if they come once more."""
 
@@ -131,20 +130,19 @@ class _Call:
 class Calls:
     """The calls of one reply. One is open at a time; what arrives for a later one waits until it is complete."""
 
-    __slots__ = ("_by_index", "_current", "_ids", "_model", "_order", "_reply_id")
+    __slots__ = ("_by_index", "_current", "_model", "_names", "_order")
 
     def __init__(self) -> None:
         self._order: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._current = 0
-        self._ids: dict[str, int] = {}
-        self._reply_id = ""
+        self._names = ReplyCalls()
         self._model = ""
 
     def name_reply(self, reply_id: str, model: str) -> None:
         """Give the reply's id, from which ids of calls without one are made, and whose calls they are."""
         self._model = model
-        self._reply_id = _ID_UNSAFE.sub("", reply_id)[-20:]
+        self._names.begin(reply_id)
 
     @property
     def any(self) -> bool:
@@ -224,19 +222,13 @@ class Calls:
                 call.opened = True
                 if call.extra is not None:
                     events.append(ThoughtSigned(carried_signature(self._model, call.extra)))
-                events.append(CallOpened(self._unique(call), call.name))
+                events.append(CallOpened(self._names.name(call.id), call.name))
             if not call.blank:  # a call without arguments has {}
                 events += [CallArgs(piece) for piece in call.give()]
             if not (flush or (done and following)):
                 break
             self._current += 1
         return events
-
-    def _unique(self, call: _Call) -> str:
-        id = call.id or f"call_{self._reply_id}_{self._current}"
-        nth = self._ids.get(id, 0) + 1
-        self._ids[id] = nth
-        return id if nth == 1 else distinct(id, nth)
 
 
 def _begins_another(call: _Call, id: str, name: str, arguments: str) -> bool:

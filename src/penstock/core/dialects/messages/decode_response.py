@@ -45,6 +45,7 @@ from penstock.core.neutral.events import (
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
+from penstock.core.tools.call_ids import ReplyCalls
 
 """Bytes of an answer that is plain JSON although a stream was asked for."""
 
@@ -93,6 +94,7 @@ class ResponseDecoder:
         "_heard",
         "_json",
         "_meter",
+        "_names",
         "_profile",
         "_reason",
         "_sequence",
@@ -122,6 +124,7 @@ class ResponseDecoder:
         self._blocks: dict[int, _Open] = {}
         self._current: int | None = None  # the block whose events go straight out
         self._called = False
+        self._names = ReplyCalls()
         self.served: Served = {} if served is None else served
         self._reason: str | None = None
         self._sequence: str | None = None
@@ -225,6 +228,7 @@ class ResponseDecoder:
         self._started = True
         message = message or Message()
         self.answered = message.model or ""
+        self._names.begin(message.id or "")
         out.append(Started(message.id or "", self.answered))
         usage = self._meter.at_start(message.usage)
         if usage is not None:
@@ -267,7 +271,7 @@ class ResponseDecoder:
                 events.append(ThoughtRedacted(block.data or ""))
             case "tool_use" if block.name:
                 self._called = True
-                events.append(CallOpened(block.id or "", block.name))
+                events.append(CallOpened(self._names.name(block.id or ""), block.name))
                 opened.given = _input(block)
             case kind if kind in CALLS:
                 opened.served = []
@@ -414,7 +418,8 @@ def decode_response(
     events: list[AnyEvent] = [Started(message.id or "", meter.served or message.model or "")]
     if usage is not None:
         events.append(Metered(usage))
-    called = False
+    called, names = False, ReplyCalls()
+    names.begin(message.id or "")
     served = {} if served is None else served
     for at, block in enumerate(message.content):
         called = called or _calls(block)
@@ -425,7 +430,7 @@ def decode_response(
             asked = None if call is None else _asked(*call)
             events.append(HostedUsed(hosted_of(asked, _raw_block(body, at))))
         else:
-            events += _whole(block)
+            events += _whole(block, names)
     if message.stop_reason != "pause_turn":
         events += [HostedUsed(hosted_of(_asked(*call), None)) for call in served.values()]
     ended = end_of(message.stop_reason, called=called, own=profile.good_ends)
@@ -451,7 +456,7 @@ def _calls(block: Block) -> bool:
     return block.type == "tool_use" and bool(block.name)
 
 
-def _whole(block: Block) -> list[AnyEvent]:
+def _whole(block: Block, names: ReplyCalls) -> list[AnyEvent]:
     match block.type:
         case "text":
             events: list[AnyEvent] = [TextDelta(block.text)] if block.text else []
@@ -465,7 +470,7 @@ def _whole(block: Block) -> list[AnyEvent]:
             return [ThoughtRedacted(block.data or "")]
         case "tool_use" if block.name:
             given = _input(block)
-            opened = CallOpened(block.id or "", block.name)
+            opened = CallOpened(names.name(block.id or ""), block.name)
             return [opened] if given is None else [opened, CallArgs(given)]
         case _:
             return []

@@ -151,13 +151,17 @@ def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[b
 class RequestWriter:
     """One request being written; collects losses, each once and in order."""
 
-    __slots__ = ("_ids", "_seen", "losses", "profile")
+    __slots__ = ("_ids", "_open", "_seen", "losses", "profile")
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.losses: dict[Loss, None] = {}
         self._ids: dict[str, str] = {}
+        """By the id that a call came with, the one by which it, or the last of its name, went out."""
         self._seen: dict[str, int] = {}
+        """How often an id has gone out, or was begun with."""
+        self._open: dict[str, list[str]] = {}
+        """The calls of the last reply that have no result yet, by the id that they came with."""
 
     def lose(self, field: str, outcome: str = "dropped") -> None:
         self.losses[Loss(field, outcome)] = None
@@ -261,6 +265,8 @@ class RequestWriter:
     def messages(self, turns: Sequence[Turn]) -> list[Json]:
         messages: list[Json] = []
         for role, parts in self.arranged(turns):
+            if role == "assistant":
+                self._open.clear()
             blocks = [block for part in parts for block in self.blocks(part)]
             if blocks:
                 messages.append({"role": role, "content": blocks})
@@ -388,9 +394,24 @@ class RequestWriter:
         return _cached(block, call.cache)
 
     def called(self, id: str) -> str:
-        nth = self._seen[id] = self._seen.get(id, 0) + 1
-        self._ids[id] = id if nth == 1 else call_ids.distinct(id, nth)
-        return self._ids[id]
+        """The id by which a call goes out: no two calls of a conversation may have one."""
+        nth = self._seen.get(id, 0) + 1
+        name = id if nth == 1 else call_ids.distinct(id, nth)
+        while nth > 1 and name in self._seen:
+            nth += 1
+            name = call_ids.distinct(id, nth)
+        self._seen[id] = nth
+        self._seen.setdefault(name, 1)
+        self._ids[id] = name
+        self._open.setdefault(id, []).append(name)
+        return name
+
+    def answered(self, id: str) -> str:
+        """The id of the call that a result is of: of several of one id the first that has none yet."""
+        open_ones = self._open.get(id)
+        if not open_ones:
+            return self._ids.get(id, id)
+        return open_ones[0] if len(open_ones) == 1 else open_ones.pop(0)
 
     def arguments(self, call: ToolCall) -> Raw:
         arguments = call.arguments.strip().encode()
@@ -404,7 +425,7 @@ class RequestWriter:
 
     def result(self, result: ToolResult) -> Json:
         id = _legal_id(result.call_id)
-        block: Json = {"type": "tool_result", "tool_use_id": self._ids.get(id, id)}
+        block: Json = {"type": "tool_result", "tool_use_id": self.answered(id)}
         content = [inner for part in result.parts if (inner := self.block(part)) is not None]
         if content:
             block["content"] = content

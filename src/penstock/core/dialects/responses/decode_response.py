@@ -45,7 +45,7 @@ from penstock.core.neutral.events import (
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge, parse_frame
-from penstock.core.tools.call_ids import distinct
+from penstock.core.tools.call_ids import ReplyCalls
 
 Kind = Literal["text", "refusal", "call", "summary", "reasoning"]
 """What a part of an item is."""
@@ -109,8 +109,8 @@ class Assembly:
         "_called",
         "_current",
         "_good_ends",
-        "_ids",
         "_model",
+        "_names",
         "_order",
         "_ran",
         "_refusal",
@@ -129,7 +129,7 @@ class Assembly:
         self._current = 0  # the item of the order whose events go straight out
         self._by_id: dict[str, _Open] = {}
         self._by_index: dict[int, _Open] = {}
-        self._ids: dict[str, int] = {}
+        self._names = ReplyCalls()
         self._called = False
         self._ran: list[str] = []  # tools of the provider
         self._refusal: list[str] = []
@@ -184,6 +184,7 @@ class Assembly:
     def _begin(self, response: Response, out: list[AnyEvent]) -> None:
         self.started = True
         self._model = self.answered = response.model or ""
+        self._names.begin(response.id or "")
         out.append(Started(response.id or "", self._model))
 
     # ---- items
@@ -218,9 +219,7 @@ class Assembly:
             return
         opened.named = self._called = True
         custom = opened.kind == "custom_tool_call"
-        id = item.call_id or item.id or f"call_{opened.at}"
-        nth = self._ids[id] = self._ids.get(id, 0) + 1
-        id = id if nth == 1 else distinct(id, nth)
+        id = self._names.name(item.call_id or item.id or "")
         events: list[AnyEvent] = [CallOpened(id, item.name, item.namespace, custom)]
         if custom:
             events.append(CallArgs('{"input":"'))
