@@ -28,7 +28,7 @@ from penstock.core.neutral.fold import events_of, fold
 from penstock.core.neutral.request import Document, Hosted, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE
-from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
+from penstock.core.reasoning.signature import ReasoningOrigin, read_signature, sign_reasoning
 from penstock.core.sse import MAX_FRAME
 from penstock.core.tools.names import NO_NAMES
 from tests.core.dialects.sides import stream_of
@@ -253,6 +253,32 @@ def test_reasoning_details_of_one_index_are_put_together() -> None:
     (thought,) = fold(events("chat", stream)).parts
     assert isinstance(thought, Thought)
     assert thought.text == "hm"
+
+
+@pytest.mark.parametrize(
+    ("lists", "carried"),
+    [
+        ([[("a", None, "AA"), ("b", None, "BB")]], ["AA", "BB"]),
+        ([[("a", 0, "AA"), ("b", 0, "BB")]], ["AA", "BB"]),
+        ([[(None, None, "AA"), (None, None, "BB")]], ["AA", "BB"]),
+        ([[("a", None, "AA")], [("b", None, "BB")]], ["AA", "BB"]),
+        ([[("a", None, "A")], [(None, None, "A")], [("a", None, "A")]], ["AAA"]),
+        ([[("a", 0, "A")], [(None, 0, "A")], [("b", 1, "B")], [("b", 1, "B")]], ["AA", "BB"]),
+        ([[("a", None, "A"), ("b", None, "B")], [("b", None, "B")], [(None, None, "B")]], ["A", "BBB"]),
+    ],
+)
+def test_what_is_encrypted_apart_goes_back_apart(
+    lists: list[list[tuple[str | None, int | None, str]]], carried: list[str]
+) -> None:
+    def details(rows: list[tuple[str | None, int | None, str]]) -> list[dict[str, Any]]:
+        return [{"type": "reasoning.encrypted", "id": id, "index": at, "data": data} for id, at, data in rows]
+
+    rows = [choice({"reasoning_details": details(each)}) for each in lists]
+    (thought,) = fold(events("chat", data(*rows, choice(finish="stop"), end=DONE))).parts
+    assert isinstance(thought, Thought)
+    origin = read_signature(thought.signature or "")
+    assert origin is not None
+    assert [entry["data"] for entry in json.loads(origin.carrier)] == carried
 
 
 def test_a_message_in_place_of_a_delta_counts_before_the_finish() -> None:

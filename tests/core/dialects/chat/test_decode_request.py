@@ -199,6 +199,15 @@ CARRIERS: list[tuple[Json, tuple[Thought, ...]]] = [
         },
         (Thought("I think", "sig=="),),
     ),
+    (
+        {
+            "reasoning_details": [
+                {"type": "reasoning.encrypted", "index": 0, "data": data, "id": id}
+                for data, id in (("A", "a"), ("A", None), ("B", "b"), ("B", "b"))
+            ]
+        },
+        (Thought(redacted="AA"), Thought(redacted="BB")),
+    ),
     ({"reasoning_details": [{"type": "reasoning.summary", "summary": "short"}]}, (Thought("short"),)),
     (
         {

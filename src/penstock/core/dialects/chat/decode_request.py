@@ -168,7 +168,12 @@ def _joined(details: list[wire.Detail]) -> list[wire.Detail]:
     joined: list[wire.Detail] = []
     for entry in details:
         last = joined[-1] if joined else None
-        if last is None or entry.index is None or (last.index, last.type) != (entry.index, entry.type):
+        if (
+            last is None
+            or entry.index is None
+            or (last.index, last.type) != (entry.index, entry.type)
+            or (last.id is not None and entry.id not in {None, last.id})
+        ):
             joined.append(entry)
             continue
         joined[-1] = wire.Detail(
@@ -179,6 +184,7 @@ def _joined(details: list[wire.Detail]) -> list[wire.Detail]:
             data=last.data if entry.data is None else (last.data or "") + entry.data,
             signature=entry.signature or last.signature,
             format=last.format or entry.format,
+            id=last.id or entry.id,
         )
     return joined
 

@@ -99,6 +99,7 @@ class Detail(msgspec.Struct):
     data: str | None = None
     signature: str | None = None
     format: str | None = None
+    id: str | None = None
 
 
 class ThinkingBlock(msgspec.Struct):
