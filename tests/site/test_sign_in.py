@@ -537,6 +537,12 @@ async def switch_on(reader: Reader, hotel: Hotel) -> tuple[str, list[str]]:
 async def test_the_second_factor(hotel: Hotel) -> None:
     owner = await hotel.reader().join(ANN)
     secret, recovery = await switch_on(owner, hotel)
+    for code in ("000000", TOTP(secret).at(int(hotel.house.clock.now) + 30)):
+        again = await owner.post("/settings/factor/confirm", code=code)
+        assert again.status_code == 400
+        assert "on already" in again.text
+        assert secret not in again.text, "nobody sees the secret of one that is in use"
+        assert "Scan this" not in again.text
     assert len(set(recovery)) == 10
     reader = hotel.reader()
     assert (await reader.sign_in(ANN)).headers["location"].startswith("/signin/code")

@@ -175,7 +175,10 @@ class SettingsPages:
         recovery: list[str] = []
         async with context.database.transaction() as conn:
             kept = await credentials.credentials_of(conn, user.id)
-            secret = credentials.secret_of(context.secrets_file, user.id, kept)
+            # the secret of one that is in use is shown to nobody, whatever they send
+            secret = (
+                None if kept.second_factor else credentials.secret_of(context.secrets_file, user.id, kept)
+            )
             digits = form.text("code")
             right = not kept.second_factor and await credentials.use_second_factor(
                 conn, context.secrets_file, user.id, digits, now=now
@@ -185,6 +188,8 @@ class SettingsPages:
                     conn, user.id, now=now, entropy=context.entropy
                 )
                 await self._note(request, conn, user, "second_factor_on")
+        if kept.second_factor:
+            return await self._page(request, InvalidRequest("The second factor is on already.", param="code"))
         if not recovery:
             wrong = InvalidRequest("This is not the code that the app shows now.", param="code")
             return await self._page(request, wrong, secret=secret)
