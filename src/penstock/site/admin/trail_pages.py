@@ -125,7 +125,7 @@ class TrailPages:
         )
 
     async def change(self, request: Request) -> Response:
-        """All that one operation changed, and what undoing it would do."""
+        """All that one operation changed, to those who may make such changes, and what undoing it would do."""
         site, viewer = self._site, signed_in(request)
         operation: str = request.path_params["operation"]
         async with site.database.connect() as conn:
@@ -138,7 +138,7 @@ class TrailPages:
                 "rows": found,
                 "operation": operation,
                 "why_not": why_not,
-                "may_undo": bool(found) and undo.allowed(viewer.user.role, found),
+                "may_see": bool(found) and undo.allowed(viewer.user.role, found),
             },
             status=200 if found else 404,
         )
