@@ -48,15 +48,20 @@ async def publish_models(
 
 
 async def withdraw_models(
-    conn: AsyncConnection, patterns: Sequence[str], kinds: Mapping[str, Upstream], now_ms: int
+    conn: AsyncConnection,
+    patterns: Sequence[str],
+    kinds: Mapping[str, Upstream],
+    now_ms: int,
+    *,
+    ids: Sequence[str] = (),
 ) -> list[Change]:
-    """Remove the models whose ids, or ``provider/name`` at all of their providers, a shell pattern fits.
+    """Remove the models whose ids, or ``provider/name`` at all of their providers, a shell pattern fits, and those of ``ids``.
 
     They leave the plans and the lists of ``auto`` models, too, and follow no other model any more. Raises ``CatalogError``
     where an ``auto`` model would have nothing left to choose from.
     """
     before = await load_document(conn, kinds)
-    gone = {model.id for model in before.models if _fits(model, patterns)}
+    gone = {model.id for model in before.models if model.id in ids or _fits(model, patterns)}
     kept: list[Model] = []
     for model in before.models:
         if model.id in gone:

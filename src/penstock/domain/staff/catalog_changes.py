@@ -123,13 +123,14 @@ async def withdraw(
     kinds: Kinds,
     actor: Actor,
     *,
+    ids: Sequence[str] = (),
     reason: str = "",
     now: int,
     entropy: Entropy,
 ) -> list[catalog_store.Change]:
-    """Take models back, and keep what that changed. Raises ``CatalogError``."""
+    """Take models back, by patterns and by their ids, and keep what that changed. Raises ``CatalogError``."""
     before = await catalog_store.load_document(conn, kinds)
-    done = await publishing.withdraw_models(conn, patterns, kinds, now)
+    done = await publishing.withdraw_models(conn, patterns, kinds, now, ids=ids)
     if done:
         await note(conn, before, done, kinds, actor, reason=reason, now=now, entropy=entropy)
     return done

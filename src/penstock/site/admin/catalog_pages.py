@@ -4,7 +4,6 @@ What a provider's own values are (headers, fields of bodies) stands on the page 
 was not previewed: the page that asks has what will change, and for how many accounts.
 """
 
-import glob
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -133,9 +132,10 @@ class CatalogPages:
                 async with site.database.transaction() as conn:
                     await catalog_changes.withdraw(
                         conn,
-                        [glob.escape(id)],
+                        (),
                         self._kinds,
                         actor_of(request, signed_in(request)),
+                        ids=(id,),
                         reason=form.text("reason"),
                         now=site.now(),
                         entropy=site.entropy,
