@@ -387,6 +387,21 @@ async def test_lists_come_in_pages_that_leave_nothing_out(staffed: Staffed) -> N
     assert (await call("GET /trail?after=x")).status_code == 400
 
 
+async def test_requests_come_in_pages_over_midnight(staffed: Staffed) -> None:
+    call, house = staffed.callers[0], staffed.hotel.house
+    user = await house.user()
+    house.clock.now += 15.9 * 3600  # it was eight
+    for _ in range(3):
+        await house.ask("chat", "chat-plain", user)
+    ids = [row["id"] for row in await house.rows(user)]
+    page = (await call("GET /requests?limit=2")).json()
+    house.clock.now += 3600
+    rest = (await call(f"GET /requests?limit=2&after={page['next']}")).json()
+    assert sorted(row["id"] for row in [*page["data"], *rest["data"]]) == sorted(ids)
+    assert rest["next"] is None
+    assert (await call("GET /requests?after=1.2")).status_code == 400
+
+
 async def test_search_finds_what_the_page_finds(staffed: Staffed) -> None:
     call = staffed.callers[0]
     ann = await staffed.person("ann@example.com")

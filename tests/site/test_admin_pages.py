@@ -1,11 +1,15 @@
 """What staff do on the admin pages: each action with what it changes, its entry in the trail, and its undoing."""
 
+import html
 import re
 
 import pytest
 from sqlalchemy import select, update
 
+from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog.toml_document import parse
 from penstock.domain.trail import chain
+from penstock.providers.table import KINDS
 from penstock.store.sql.schema import api_keys, audit, changes, outbox, trail
 from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.site.staff import id_of, member
@@ -220,6 +224,10 @@ async def test_a_plan_is_edited_with_counts_and_undone(hotel: Hotel, ann: Reader
     first = await operation(hotel)
     page = (await owner.get(f"/admin/changes/{first}")).text
     assert "daily_requests = 77" in page
+    for role, may_see in (("admin", True), ("viewer", False), ("support", False), ("billing", False)):
+        seen = (await (await member(hotel, role)).get(f"/admin/changes/{first}")).text
+        assert ("daily_requests = " in seen) is may_see, role
+        assert ("It was changed." in seen) is not may_see, role
     assert (await owner.post(f"/admin/changes/{first}/undo")).status_code == 303
     assert (await owner.post(f"/admin/changes/{first}/undo")).status_code == 409
     exported = (await owner.get("/admin/catalog/edit?kind=plan&id=free")).text
@@ -422,6 +430,53 @@ async def test_a_model_is_removed_with_who_used_it_and_comes_back(hotel: Hotel, 
     assert "too old" in (await owner.get("/admin/audit?action=catalog_changed")).text
     assert (await owner.post(f"/admin/changes/{await operation(hotel)}/undo")).status_code == 303
     assert (await owner.get(f"{text}claude-haiku-4.5")).status_code == 200
+
+
+async def test_a_model_is_removed_alone_whatever_others_are_served_by(hotel: Hotel) -> None:
+    document = """
+[[provider]]
+id = "mill"
+speaks = { chat = "http://127.0.0.1:9/v1" }
+[[model]]
+id = "mill/rye"
+targets = [{ provider = "mill", model = "rye" }]
+[[model]]
+id = "fast"
+targets = [{ provider = "mill", model = "rye" }]
+[[model]]
+id = "mill/rye-2"
+targets = [{ provider = "mill", model = "rye-2" }]
+"""
+    async with hotel.house.store.database.transaction() as conn:
+        await catalog_store.apply_document(conn, parse(document, KINDS), KINDS, 1)
+    await hotel.house.restart()
+    owner = await member(hotel, "owner")
+    done = await owner.post("/admin/models/remove", id="mill/rye")
+    assert done.status_code == 303, done.text
+    left = [
+        (await owner.get(f"/admin/catalog/edit?kind=model&id={name}")).status_code
+        for name in ("mill/rye", "fast", "mill/rye-2")
+    ]
+    assert left == [404, 200, 200]
+
+
+async def test_older_requests_stay_on_their_day_over_midnight(hotel: Hotel, owner: Reader) -> None:
+    user = await hotel.house.user()
+    hotel.house.clock.now += 15.9 * 3600  # it was eight
+    for _ in range(51):
+        await hotel.house.ask("chat", "chat-plain", user)
+    assert len(await hotel.house.rows(user)) == 51
+    first = (await owner.get("/admin/requests")).text
+    older = re.search(r'href="(/admin/requests\?[^"]*before=[^"]*)"', first)
+    assert older is not None
+    hotel.house.clock.now += 3600
+    assert "/admin/requests/req_" not in (await owner.get("/admin/requests")).text
+    second = (await owner.get(html.unescape(older[1]))).text
+    shown = [set(re.findall(r"/admin/requests/(req_\w+)", page)) for page in (first, second)]
+    assert [len(each) for each in shown] == [50, 1]
+    assert not shown[0] & shown[1]
+    for wrong in ("x", "1.x", "1.2", "20468.-1.req_1", "1234567.1.a"):
+        assert (await owner.get(f"/admin/requests?before={wrong}")).status_code == 400, wrong
 
 
 async def test_a_plan_is_made_by_a_form_with_its_preview(hotel: Hotel, owner: Reader) -> None:

@@ -4,6 +4,7 @@ A full key is digested and forgotten: it is in no address, no log and no answer.
 counting rows.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -294,7 +295,7 @@ async def attempts_of(conn: AsyncConnection, row: StaffRequest) -> list[StaffAtt
 
 
 class RequestFilter(msgspec.Struct, frozen=True):
-    """Which requests of a day to list. ``before`` is the ``cursor`` of the last one shown."""
+    """Which requests of a day to list. ``before`` is the ``cursor`` of the last one shown, and stays on the day of that one."""
 
     day: int
     user_id: str = ""
@@ -309,7 +310,8 @@ async def requests_of_day(
 ) -> tuple[list[StaffRequest], str]:
     """The requests of one day (UTC day number), the newest first, and the next cursor. Raises ``InvalidRequest``."""
     columns = requests.c
-    wanted: list[ColumnElement[bool]] = [columns.day == chosen.day]
+    place = _place(chosen.before) if chosen.before else None
+    wanted: list[ColumnElement[bool]] = [columns.day == (chosen.day if place is None else place.day)]
     if chosen.user_id:
         wanted.append(columns.user_id == chosen.user_id)
     words: list[ColumnElement[bool]] = []
@@ -325,11 +327,9 @@ async def requests_of_day(
         words.append(kinds.c.model == chosen.model)
     if words:
         wanted.append(columns.kind.in_(select(kinds.c.id).where(*words)))
-    if chosen.before:
-        at, _, id = chosen.before.partition(".")
-        if not (at.isascii() and at.isdigit()) or len(at) > 15:
-            raise InvalidRequest("This is not a page of the list.", param="before")
-        wanted.append(or_(columns.created_at < int(at), and_(columns.created_at == int(at), columns.id < id)))
+    if place is not None:
+        same = and_(columns.created_at == place.at, columns.id < place.id)
+        wanted.append(or_(columns.created_at < place.at, same))
     # A day is walked with little in hand: what is shown is read of the page's rows alone.
     newest = (
         select(columns.day, columns.id)
@@ -347,7 +347,27 @@ async def requests_of_day(
     if len(found) <= most:
         return found, ""
     last = found[most - 1]
-    return found[:most], f"{last.created_at}.{last.id}"
+    day = chosen.day if place is None else place.day
+    return found[:most], f"{day}.{last.created_at}.{last.id}"
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where a page of the list ends."""
+
+    day: int
+    at: int
+    id: str
+
+
+_PLACE: Final = re.compile(r"([0-9]{1,6})\.([0-9]{1,15})\.(.*)", re.DOTALL)
+
+
+def _place(cursor: str) -> _Place:
+    """What a cursor says. Raises ``InvalidRequest``."""
+    found = _PLACE.fullmatch(cursor)
+    if found is None:
+        raise InvalidRequest("This is not a page of the list.", param="before")
+    return _Place(int(found[1]), int(found[2]), found[3])
 
 
 async def emails_of(conn: AsyncConnection, ids: set[str]) -> dict[str, str]:

@@ -84,7 +84,7 @@ class RequestPages:
                 ),
                 "models": list(catalog.models),
                 "newest": urlencode(kept),
-                "older": urlencode({**kept, "before": cursor}) if cursor else "",
+                "older": urlencode({**kept, "day": _date(chosen.day), "before": cursor}) if cursor else "",
             },
         )
 

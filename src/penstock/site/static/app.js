@@ -131,6 +131,15 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// ---- a form that is pressed twice is sent once: the second answer would be shown, and what the first one says but once be lost
+const sent = new WeakMap();
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method !== "post") return;
+  if (Date.now() - (sent.get(form) ?? 0) < 3000) event.preventDefault();
+  else sent.set(form, Date.now());
+});
+
 // ---- a document of long tables: only the rows that have all of some words, under their headings
 const long = document.querySelector(".docs .prose");
 const rows = long ? [...all("tbody tr", long)] : [];
