@@ -276,9 +276,9 @@ class Assembly:
         if entries:
             if self._kind != "thought" and not self._calls.busy:
                 self._open("thought", out)
-            before = len(self._details)
+            earlier = len(self._details)
             for entry in entries:
-                _merge(self._details, entry, before)
+                _merge(self._details, entry, earlier)
 
     def _carrier(self) -> str:
         """What has to go back to this upstream besides the text: its details, where they hold more than the text."""
@@ -346,12 +346,12 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _merge(details: list[dict[str, object]], entry: dict[str, object], before: int) -> None:
+def _merge(details: list[dict[str, object]], entry: dict[str, object], earlier: int) -> None:
     """Add a streamed detail: what has the index and type of an earlier one goes on from it, unless its id is another.
 
-    Without an index it goes on from what came ``before`` its own list: entries of one list are entries of their own.
+    Without an index it goes on from one of the ``earlier``, before its own list: entries of one list are entries of their own.
     """
-    last = before if entry.get("index") is None else len(details)
+    last = earlier if entry.get("index") is None else len(details)
     for known in reversed(details[:last]):
         if (known.get("index"), known.get("type")) != (entry.get("index"), entry.get("type")):
             continue
