@@ -118,6 +118,11 @@ def no_sampling(body: Body, _: str) -> str | None:
     return f"unsupported: {asked}" if asked else None
 
 
+def one_of_temperature_and_top_p(body: Body, _: str) -> str | None:
+    both = body.get("temperature") is not None and body.get("top_p") is not None
+    return "`temperature` and `top_p` cannot both be specified for this model" if both else None
+
+
 def no_sampling_while_reasoning(body: Body, dialect: str) -> str | None:
     return None if _effort(body) == "none" else no_sampling(body, dialect)
 
@@ -205,9 +210,9 @@ _KIMI = (*_BARE[:1], root_has_none_of("anyOf", "oneOf", "allOf"), moonshot_flavo
 
 _OWN: dict[str, tuple[tuple[str, tuple[Rule, ...]], ...]] = {
     "anthropic": (
-        ("*claude-opus-4-1*", (*_CLAUDE, streamed_above(8192))),
-        ("*claude-haiku-4-5*", _CLAUDE),
-        ("*claude-*-4-6*", (*_CLAUDE, efforts("low", "medium", "high", "max"))),
+        ("*claude-opus-4-1*", (*_CLAUDE, one_of_temperature_and_top_p, streamed_above(8192))),
+        ("*claude-haiku-4-5*", (*_CLAUDE, one_of_temperature_and_top_p)),
+        ("*claude-*-4-6*", (*_CLAUDE, one_of_temperature_and_top_p, efforts("low", "medium", "high", "max"))),
         ("*claude-opus-5-5*", (*_LATER, never_disabled, nothing_forced, efforts("low", "medium", "high", "xhigh", "max"))),
         ("*claude-fable*", (*_LATER, never_disabled, nothing_forced)),
         ("*claude-mythos*", (*_LATER, never_disabled, nothing_forced)),

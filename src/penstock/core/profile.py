@@ -123,6 +123,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Anthropic's own API: signatures are checked there, and the billing block of Claude Code is kept."""
     sampling: bool = True
     """Takes temperature, top_p and top_k."""
+    one_sampling: bool = False
+    """Takes one of temperature and top_p, and refuses both, in Messages."""
     sampling_without_reasoning: bool = False
     """Takes them all the same where it is told not to reason."""
     thinking: Literal["none", "budget", "adaptive", "effort"] = "budget"

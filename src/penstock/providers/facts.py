@@ -59,6 +59,14 @@ _MAKERS: Mapping[str, tuple[Fact, ...]] = {
             "claude-*-4-6", "xhigh came after 4.6",
         ),
         Fact(
+            ("one_sampling",), "https://github.com/aws-samples/bedrock-access-gateway/pull/208", "2026-12-01",
+            "claude-opus-4-1, claude-*-4-5", "temperature and top_p together are a 400",
+        ),
+        Fact(
+            ("one_sampling",), "https://github.com/iOfficeAI/AionUi/issues/912", "2026-12-01",
+            "claude-*-4-6", "temperature and top_p together are a 400",
+        ),
+        Fact(
             ("tool_schemas",), "https://github.com/MoonshotAI/kimi-code/issues/2328", _READ, "",
             "400: input_schema does not support oneOf, allOf, or anyOf at the top level",
         ),
@@ -262,6 +270,10 @@ _MAKERS: Mapping[str, tuple[Fact, ...]] = {
         Fact(
             ("thinking", "sampling", "thinking_off"),
             _ADAPTIVE, _READ, "anthropic.claude-*",
+        ),
+        Fact(
+            ("one_sampling",), "https://github.com/aws-samples/bedrock-access-gateway/pull/208", "2026-12-01",
+            "anthropic.claude-opus-4-1, anthropic.claude-*-4-[56]", "temperature and top_p together are a 400",
         ),
         _unverified(
             "https://docs.aws.amazon.com/bedrock/latest/userguide/models-endpoint-availability.html",

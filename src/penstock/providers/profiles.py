@@ -11,6 +11,7 @@ def with_changes(profile: Profile, **changes: bool | int | str | None) -> Profil
 
 
 BUDGET = Profile(native_anthropic=True, thinking="budget", tool_schemas="no_unions")
+ONE_SAMPLING = with_changes(BUDGET, one_sampling=True)
 ADAPTIVE = with_changes(BUDGET, thinking="adaptive")
 NO_SAMPLING = with_changes(ADAPTIVE, sampling=False)
 CLAUDE_5 = with_changes(NO_SAMPLING, system_turns=True, thoughts_hidden=True, thinks_by_default=True)
@@ -22,10 +23,10 @@ CLAUDE: tuple[tuple[str, Profile], ...] = (
     ("claude-opus-4-20*", with_changes(BUDGET, structured_output=False, longest_whole=8192)),
     ("claude-opus-4-0", with_changes(BUDGET, structured_output=False, longest_whole=8192)),
     ("claude-*-4-0", with_changes(BUDGET, structured_output=False)),
-    ("claude-opus-4-1*", with_changes(BUDGET, longest_whole=8192)),
+    ("claude-opus-4-1*", with_changes(ONE_SAMPLING, longest_whole=8192)),
     ("claude-*-4-1*", BUDGET),
-    ("claude-*-4-5*", BUDGET),
-    ("claude-*-4-6*", with_changes(ADAPTIVE, efforts="low, medium, high, max")),
+    ("claude-*-4-5*", ONE_SAMPLING),
+    ("claude-*-4-6*", with_changes(ADAPTIVE, one_sampling=True, efforts="low, medium, high, max")),
     ("claude-*-4-7*", NO_SAMPLING),
     ("claude-*-4-8*", with_changes(NO_SAMPLING, system_turns=True)),
     ("claude-fable-*", with_changes(CLAUDE_5, thinking_off="none", forced_tools=False)),
@@ -35,9 +36,9 @@ CLAUDE: tuple[tuple[str, Profile], ...] = (
     ("claude-haiku-5-5*", with_changes(CLAUDE_5, forced_tools=False)),
     ("claude-*", CLAUDE_5),
 )
-"""From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken, from 5 on
-they reason unless told not to, and reasoning comes without its text unless that is asked for. From 5.5 on no call can be
-forced, and some cannot be told not to reason."""
+"""From Opus 4.1 on temperature and top_p are refused together, from 4.7 on all sampling parameters and thinking budgets are,
+from 4.8 on system turns are taken, from 5 on they reason unless told not to, and reasoning comes without its text unless that
+is asked for. From 5.5 on no call can be forced, and some cannot be told not to reason."""
 
 OPENAI = Profile(
     max_tokens_field="max_completion_tokens",

@@ -666,6 +666,28 @@ def test_sampling_only_where_the_model_takes_it() -> None:
     assert written(asked(effort="low", temperature=1, top_p=0.96), OLD)["top_p"] == 0.96
 
 
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "sent", "told"),
+    [
+        (0.7, 1, {"temperature": 0.7}, []),
+        (1, 0.5, {"top_p": 0.5}, []),
+        (1, 1, {"temperature": 1}, []),
+        (0.2, 0.5, {"temperature": 0.2}, ["top_p=dropped"]),
+        (1.5, 0.5, {"top_p": 0.5}, ["temperature=clamped(1.5->1)"]),
+        (0.2, None, {"temperature": 0.2}, []),
+        (None, 0.5, {"top_p": 0.5}, []),
+    ],
+)
+def test_of_temperature_and_top_p_one_goes_where_both_are_refused(
+    temperature: float | None, top_p: float | None, sent: dict[str, float], told: list[str]
+) -> None:
+    profile = Profile(native_anthropic=True, one_sampling=True)
+    request = asked(temperature=temperature, top_p=top_p)
+    body = json.loads(encode_request(request, model="up", profile=profile)[0])
+    assert {name: body[name] for name in ("temperature", "top_p") if name in body} == sent
+    assert lost(request, profile) == told
+
+
 def test_stop_sequences_of_white_space_are_left_out() -> None:
     assert lost(asked(stop=("\n", "x"))) == ["stop=reduced"]
     out = json.loads(encode_request(asked(stop=("\n", "x")), model="up", profile=NATIVE)[0])

@@ -477,7 +477,10 @@ class RequestWriter:
     # ---- sampling
 
     def sampling(self, request: Request, body: Json, *, thinks: bool) -> None:
-        """Temperature, top_p and top_k where the upstream takes them; while it thinks it takes only top_p."""
+        """Temperature, top_p and top_k where the upstream takes them; while it thinks it takes only top_p.
+
+        Of the two of which it takes one, what is 1 asks for nothing.
+        """
         temperature = request.temperature
         if temperature is not None:
             if not self.profile.sampling or (thinks and temperature != 1):
@@ -492,6 +495,13 @@ class RequestWriter:
                 body["top_p"] = request.top_p
             else:
                 self.lose("top_p")
+        if self.profile.one_sampling and "temperature" in body and "top_p" in body:
+            if body["top_p"] != 1 and body["temperature"] == 1:
+                del body["temperature"]
+            else:
+                if body["top_p"] != 1:
+                    self.lose("top_p")
+                del body["top_p"]
         if request.top_k is not None:
             if self.profile.sampling and not thinks:
                 body["top_k"] = request.top_k
