@@ -10,6 +10,10 @@ _START = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 _START_SO_FAR = re.compile(r'\s*(?:\{\s*(?:"(?:i(?:n(?:p(?:u(?:t(?:"\s*(?::\s*)?)?)?)?)?)?)?)?)?\Z')
 _PLAIN = re.compile(r'[^"\\]+')
 _ESCAPE = re.compile(r'\\(?:(["\\/bfnrt])|u([0-9a-fA-F]{4}))')
+_LOW = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_LOW_SO_FAR = re.compile(r"(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?\Z")
+_HIGH_HALVES, _HALVES = range(0xD800, 0xDC00), range(0xD800, 0xE000)
+"""Of characters in two escapes. One without the other is U+FFFD, as in all that servers cut by UTF-16 units."""
 _SIMPLE = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -85,17 +89,16 @@ class CustomInput:
                 out.append(_SIMPLE.get(simple, simple))
                 at = escape.end()
                 continue
-            unit = int(code, 16)
-            if 0xD800 <= unit < 0xDC00:
-                pair = _ESCAPE.match(text, escape.end())
-                if pair is None:
-                    break  # its other half is still to come
-                low = int(pair.group(2) or "0", 16)
-                out.append(chr(0x10000 + ((unit - 0xD800) << 10) + ((low - 0xDC00) & 0x3FF)))
-                at = pair.end()
+            unit, after = int(code, 16), escape.end()
+            low = _LOW.match(text, after) if unit in _HIGH_HALVES else None
+            if low is not None:
+                out.append(chr(0x10000 + ((unit - 0xD800) << 10) + (int(low.group(1), 16) - 0xDC00)))
+                after = low.end()
+            elif unit in _HIGH_HALVES and _LOW_SO_FAR.match(text, after) is not None:
+                break  # its other half may still come
             else:
-                out.append(chr(unit))
-                at = escape.end()
+                out.append("\ufffd" if unit in _HALVES else chr(unit))
+            at = after
         self._held = text[at:]
         return "".join(out)
 

@@ -80,6 +80,13 @@ def called(stream: bytes) -> list[dict[str, Any]]:
         ('{"input":""}', ""),
         ("", ""),
         ('{"patch":"x"}', '{"patch":"x"}'),
+        ('{"input":"a\\ud83d\\ude00b"}', "a\U0001f600b"),
+        ('{"input":"a\\ud83dbc the rest of it"}', "a\ufffdbc the rest of it"),
+        ('{"input":"a\\ud83d\\nb"}', "a\ufffd\nb"),
+        ('{"input":"a\\udc00b"}', "a\ufffdb"),
+        ('{"input":"a\\ud83d\\ud83d\\ude00\\udfff"}', "a\ufffd\U0001f600\ufffd"),
+        ('{"input":"a\\ud83d\\u0041"}', "a\ufffdA"),
+        ('{"input":"a\\uDBFF"}', "a\ufffd"),
     ],
 )
 def test_the_call_comes_back_as_it_was_offered(arguments: str, text: str) -> None:
