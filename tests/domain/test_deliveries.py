@@ -158,6 +158,17 @@ async def test_one_in_hand_is_due_again_after_twice_the_time_until_it_is_given_u
     assert (kept.state, kept.error, kept.tries) == ("given up", "answered 503", TRIES)
 
 
+async def test_a_receiver_may_be_away_for_half_a_working_day(desk: Desk) -> None:
+    await desk.hook()
+    await desk.rule(event="*", webhook="pager")
+    await desk.tell()
+    while (due_at := (await desk.kept())[0].due_at) is not None:
+        desk.now = due_at
+        for due in await desk.take():
+            await desk.refused(due)
+    assert 3.5 * HOUR <= desk.now - NOW <= 5 * HOUR, "about four hours, as the documents say"
+
+
 async def test_what_was_given_up_is_in_the_next_digest_and_in_no_other(desk: Desk) -> None:
     """Giving up takes hours, so most of it was begun before the digest before."""
     await desk.hook()

@@ -171,6 +171,17 @@ async def test_a_server_that_is_away_is_asked_so_often_and_no_more(tmp_path: Pat
         assert (row.tries, row.due_at, row.sealed) == (TRIES, None, None)
 
 
+async def test_a_mail_server_may_be_away_for_half_a_working_day(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, mail_url="smtp://127.0.0.1:1") as hotel:
+        await begin(hotel)
+        begun = hotel.house.clock.now
+        await hotel.posted()
+        while (due_at := (await rows(hotel))[0].due_at) is not None:
+            hotel.house.clock.now = max(due_at / 1000, hotel.house.clock.now)
+            await hotel.posted()
+        assert 3.5 <= (hotel.house.clock.now - begun) / 3600 <= 5, "about four hours, as the documents say"
+
+
 async def test_a_password_is_not_sent_without_tls_to_another_machine() -> None:
     assert Smtp("smtp://user:secret@mail.example.com:587")._start_tls is True
     assert Smtp("smtp://user:secret@127.0.0.1:587")._start_tls is None

@@ -18,7 +18,7 @@ from penstock.store.sql.schema import outbox
 
 log = logging.getLogger("penstock.domain.mail")
 
-TRIES = 8
+TRIES = 10
 """Attempts after which a mail is given up: about four hours after the first."""
 _FIRST_RETRY = 30_000
 

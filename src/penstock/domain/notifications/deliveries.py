@@ -30,7 +30,7 @@ from penstock.store.sql.schema import outbox as outbox_table
 
 log = logging.getLogger("penstock.domain.notifications")
 
-TRIES: Final = 8
+TRIES: Final = 10
 """Attempts after which a delivery is given up: about four hours after the first."""
 KEEP_MS: Final = 30 * 86_400_000
 _FIRST_RETRY: Final = 30_000
