@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
 
 from penstock.domain.accounts import accounts
 from penstock.domain.notifications import deliveries, rules, staff_events, webhooks
@@ -21,7 +21,8 @@ from penstock.operations.health import Health
 from penstock.operations.notifier import Notifier, try_webhook
 from penstock.operations.upstreams import Alert, UpstreamWatch
 from penstock.store.sql.schema import deliveries as delivery_rows
-from penstock.store.sql.schema import outbox
+from penstock.store.sql.schema import outbox, plan_wishes
+from penstock.store.sql.schema import staff_events as staff_event_rows
 from penstock.store.sql.schema import webhooks as webhook_rows
 from tests.service.receivers import Receiver, receiving, trusting
 from tests.service.running_service import House, open_house
@@ -78,10 +79,14 @@ class Office:
             wish = RuleWish(**said)
             await rules.add_rule(conn, wish, SYSTEM, now=self.now, entropy=secrets.token_bytes)
 
-    async def sees(self, *seen: Condition) -> int:
-        """What a process sees, said and sent; how many messages arrived."""
+    async def sees_only(self, *seen: Condition) -> None:
+        """What a process sees, said and not yet sent."""
         async with self.house.store.database.transaction() as conn:
             await staff_events.observe(conn, self.teller, seen, now=self.now)
+
+    async def sees(self, *seen: Condition) -> int:
+        """What a process sees, said and sent; how many messages arrived."""
+        await self.sees_only(*seen)
         return await self.notifier.round()
 
     async def later(self, seconds: float) -> int:
@@ -99,6 +104,21 @@ async def office(engine: Engine, tmp_path: Path) -> AsyncGenerator[Office]:
         more = trusting(tmp_path)
         async with open_house(tmp_path / "data", database_url=engine.url, **more) as house:
             yield Office(house, receiver)
+
+
+def beside(office: Office, *seen: Condition, poll: float = 86_400.0) -> Notifier:
+    """Another server's notifier, and what that server sees."""
+    store = office.house.store
+    settings = replace(office.house.settings, notify_poll=poll)
+    return Notifier(
+        store.database,
+        store.secrets_file,
+        settings,
+        office.notifier._metrics,
+        sees=(lambda: list(seen),),
+        now=office.house.clock,
+        mail_queued=lambda: None,
+    )
 
 
 async def test_what_lasts_is_told_once_again_after_a_day_and_over_once(office: Office) -> None:
@@ -286,6 +306,40 @@ async def test_quiet_hours_hold_back_and_the_digest_collects(office: Office) -> 
     assert told == [("mail.failing", "opened"), ("mail.failing", "recovered")]
 
 
+async def test_without_a_digest_for_admins_rules_get_theirs_and_old_rows_go(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with receiving() as receiver:
+        more = {**trusting(tmp_path), "digest_at": "never"}
+        async with open_house(tmp_path / "data", database_url=engine.url, **more) as house:
+            office = Office(house, receiver)
+            removed = await office.hook("old")
+            await office.hook()
+            await office.rule(event="*", webhook="pager", at_once=False)
+            async with house.store.database.transaction() as conn:
+                id = accounts.new_user_id(secrets.token_bytes(16))
+                await accounts.create_user(
+                    conn, "root@example.com", plan="lab", admin=True, verified=True, now=1, id=id
+                )
+                hook = await webhooks.webhook_named(conn, removed.id)
+                await webhooks.remove_webhook(conn, hook, SYSTEM, now=office.now, entropy=secrets.token_bytes)
+            await office.sees(OUT)
+            midnight = 16 * 3600
+            assert await office.later(midnight - 1) == 0
+            assert await office.later(1) == 1, "at 00:00"
+            (digest,) = [message.json for message in receiver.got]
+            assert digest["type"] == "digest.daily"
+            for _ in range(2):
+                await office.later(86_400)
+            await office.later(100 * 86_400)
+            await office.later(86_400)
+            async with house.store.database.connect() as conn:
+                assert list(await conn.scalars(select(outbox.c.kind))) == []
+                assert list(await conn.scalars(select(webhook_rows.c.name))) == ["pager"]
+                assert await conn.scalar(select(staff_event_rows.c.id).limit(1)) is None
+            assert len(await office.kept()) == 0
+
+
 async def test_new_accounts_are_told_without_their_addresses(office: Office) -> None:
     await office.hook()
     await office.rule(event="account.signed_up", webhook="pager")
@@ -314,16 +368,7 @@ async def test_of_two_servers_one_sends_and_one_writes_the_digest(office: Office
     """Each sees the same, and neither knows of the other but by the database."""
     await office.hook()
     await office.rule(event="*", webhook="pager")
-    store = office.house.store
-    other = Notifier(
-        store.database,
-        store.secrets_file,
-        office.house.settings,
-        office.notifier._metrics,
-        sees=(lambda: [OUT],),
-        now=office.house.clock,
-        mail_queued=lambda: None,
-    )
+    store, other = office.house.store, beside(office, OUT)
     office.notifier._sees = (lambda: [OUT],)
     counts = await asyncio.gather(office.notifier.round(), other.round())
     await asyncio.gather(office.notifier.round(), other.round())
@@ -341,6 +386,110 @@ async def test_of_two_servers_one_sends_and_one_writes_the_digest(office: Office
         kinds = list(await conn.scalars(select(outbox.c.kind)))
     assert kinds == ["digest_daily"]
     assert [message.json["data"]["state"] for message in office.receiver.got] == ["opened", "still_open"]
+
+
+async def test_after_a_while_without_a_leader_others_may_say_first_what_they_see(office: Office) -> None:
+    """The database was away for all, or the leader was started anew."""
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    seen = [OUT]
+    first, other = beside(office, poll=5.0), beside(office, poll=5.0)
+    other._sees = (lambda: list(seen),)
+
+    async def rounds(*servers: Notifier, seconds: int) -> None:
+        for _ in range(seconds // 5):
+            for each in servers:
+                await each.round()
+            office.house.clock.now += 5
+
+    def told() -> list[str]:
+        return [it.json["data"]["state"] for it in office.receiver.got]
+
+    await rounds(first, other, seconds=200)
+    for away in (110, 180, 3600):
+        office.house.clock.now += away
+        await rounds(first, other, seconds=30)
+        assert told() == ["opened"], f"without anybody for {away} s"
+    await rounds(other, seconds=100)
+    await rounds(beside(office, poll=5.0), other, seconds=30)
+    office.house.clock.now += 119
+    await beside(office, poll=5.0).round()
+    await rounds(first, other, seconds=30)
+    assert told() == ["opened"], "started anew"
+    seen.clear()
+    await rounds(first, other, seconds=300)
+    assert told() == ["opened", "recovered"], "and what is over is told"
+
+
+async def test_a_receiver_that_hangs_lets_a_server_see_and_lead_meanwhile(office: Office) -> None:
+    """Otherwise what it alone sees would be over to the others."""
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    office.receiver.answer = None
+    ours, other = beside(office, OUT), beside(office)
+    for each in (ours, other):
+        each._settings = replace(each._settings, notify_poll=0.01)
+        each._outward = replace(each._outward, seconds=0.5)
+    await office.sees_only(*(replace(OUT, object=f"m-{number}") for number in range(20, 40)))
+
+    async def seen_now() -> bool:
+        async with office.house.store.database.connect() as conn:
+            found = await staff_events.lasting_events(conn)
+        return any(it.object == OUT.object and it.seen_at == office.now for it in found)
+
+    async with ours.running(), other.running():
+        for _ in range(5):
+            await office.receiver.messages(1)
+            async with asyncio.timeout(3):
+                while not await seen_now():  # noqa: ASYNC110 - a round that tells nobody
+                    await asyncio.sleep(0.01)
+            office.house.clock.now += 45
+    async with office.house.store.database.connect() as conn:
+        states = [it for it in await staff_events.lasting_events(conn) if it.object == OUT.object]
+    assert len(states) == 1, "it lasts"
+
+
+async def test_a_receiver_that_hangs_holds_up_no_other_and_wastes_no_tries(office: Office) -> None:
+    async with receiving() as other:
+        await office.hook("hanging")
+        await office.hook("good", url=other.url)
+        await office.rule(event="model", webhook="hanging")
+        await office.rule(event="mail", webhook="good")
+        office.receiver.answer = None
+        office.notifier._outward = replace(office.notifier._outward, seconds=0.2)
+        many = [replace(OUT, object=f"m-{number}") for number in range(10)]
+        await office.sees_only(*many)
+        sending = asyncio.ensure_future(office.notifier.round())
+        await office.receiver.messages(2)
+        await office.sees_only(Condition("mail.failing", "mail", "Mails do not go out"))
+        await other.messages(1)
+        assert len(office.receiver.got) < 8, "it came between two of those that nobody takes"
+        assert await sending >= 1
+        waits = [it.tries for it in await office.kept() if it.event == "model.out"]
+        assert waits == [1] * 10
+
+
+async def test_of_two_servers_one_sends_each_message_to_a_slow_receiver(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    clock = office.house.clock
+    many = [replace(OUT, object=f"m-{number}") for number in range(20)]
+    await office.sees_only(*many)
+
+    def ticking() -> float:
+        clock.now += 2
+        return clock.now
+
+    servers = [beside(office), beside(office)]
+    for each in servers:
+        each._now = ticking
+
+    async def send(server: Notifier) -> None:
+        while len(office.receiver.got) < 20:
+            await server._send_due()
+
+    await asyncio.gather(*(send(each) for each in servers))
+    assert len({message.id for message in office.receiver.got}) == len(office.receiver.got) == 20
 
 
 async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_words(office: Office) -> None:
@@ -369,6 +518,58 @@ async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_wor
         ("ledger.difference", "ledger"),
     ]
     assert not any(canary in it.text for it in found)
+
+
+async def test_what_lasts_is_told_as_it_is_by_now(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    await office.sees(replace(OUT, text="in 1 place"))
+    for minutes in range(3):
+        office.house.clock.now += 60
+        assert await office.sees(replace(OUT, text=f"in {minutes + 2} places")) == 0, "it is not told anew"
+    async with office.house.store.database.connect() as conn:
+        (event,) = await staff_events.lasting_events(conn)
+    assert event.text == "in 4 places"
+    office.house.clock.now += 86_400
+    await office.sees(replace(OUT, text="in 9 places"))
+    await office.later(80)
+    await office.later(80)
+    told = [(it.json["data"]["state"], it.json["data"]["text"]) for it in office.receiver.got]
+    assert told == [("opened", "in 1 place"), ("still_open", "in 9 places"), ("recovered", "in 9 places")]
+
+
+async def test_a_wish_for_another_plan_is_another_event(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="plan.asked", webhook="pager")
+    user = accounts.new_user_id(secrets.token_bytes(16))
+    async with office.house.store.database.transaction() as conn:
+        await accounts.create_user(
+            conn, "ann@example.com", plan="lab", admin=False, verified=True, now=1, id=user
+        )
+    for plan in ("pro", "starter"):
+        async with office.house.store.database.transaction() as conn:
+            await conn.execute(delete(plan_wishes))
+            await conn.execute(insert(plan_wishes).values(user_id=user, plan_id=plan, created_at=office.now))
+        assert await office.later(60) == 1
+        told = office.receiver.got[-1].json["data"]
+        assert (told["state"], told["object"]) == ("opened", f"{user}:{plan}")
+        assert told["text"].endswith(plan)
+
+
+async def test_names_that_are_too_long_are_cut_and_stay_two(office: Office) -> None:
+    """A provider may call a model as it likes."""
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    name = "provider:" + "m" * 256
+    long = [replace(OUT, object=f"{name}-{end}", text=f"{name}-{end} " * 2) for end in "ab"]
+    assert await office.sees(*long) == 2
+    assert await office.sees(*long) == 0
+    assert {len(it.json["data"]["object"]) for it in office.receiver.got} == {200}
+    assert {len(it.json["data"]["text"]) for it in office.receiver.got} == {300}
+    async with office.house.store.database.transaction() as conn:
+        once = Condition("account.signed_up", name, name * 2)
+        for expected in (True, False):
+            assert await staff_events.happened(conn, office.teller, once, 1, now=office.now) is expected
 
 
 async def test_names_that_callers_chose_are_told_to_nobody(office: Office) -> None:

@@ -38,6 +38,8 @@ PRINT_SECONDS = 2.0
 """How long whoever reads the standard output may take for a mail."""
 SMTP_ANSWERS = 5
 """How many times as long it may take for a mail."""
+HOLD_SECONDS = 150.0
+"""For how long a mail is this server's own once it was taken up: all that a mail server may take for it, and some more."""
 SUBMISSION, SUBMISSIONS = 587, 465
 """The ports where mail is handed in: STARTTLS is offered, TLS from the start (RFC 8314)."""
 LOOK_SECONDS = 300.0
@@ -47,11 +49,16 @@ LONGEST_REASON = 300
 
 
 class NotSent(Exception):
-    """The mail was not taken. ``lasting``: trying again is of no use."""
+    """The mail was not taken. ``lasting``: trying again is of no use. ``of_mail``: this one was refused, and says nothing of
+    others. ``let_in``: the server had let us in, so that only a mail shows whether it is over."""
 
-    def __init__(self, text: str, *, lasting: bool = False) -> None:
+    def __init__(
+        self, text: str, *, lasting: bool = False, of_mail: bool = False, let_in: bool = False
+    ) -> None:
         super().__init__(text)
         self.lasting = lasting
+        self.of_mail = lasting or of_mail
+        self.let_in = let_in
 
 
 class MailUrlError(OperatorError):
@@ -182,11 +189,20 @@ class Smtp:
                     start_tls=self._start_tls,
                     timeout=self._seconds,
                 )
-        except aiosmtplib.SMTPResponseException as error:
-            raise NotSent(f"{error.code} {_plain(error.message)}", lasting=500 <= error.code < 600) from error
         except aiosmtplib.SMTPRecipientsRefused as error:
-            code = max(refused.code for refused in error.recipients)
-            raise NotSent(f"{code} the recipient was refused", lasting=code >= 500) from error
+            worst = max(error.recipients, key=lambda refused: refused.code)
+            if _is_ours(worst.code, worst.message):
+                raise NotSent(f"{worst.code} we may not send to the recipient", let_in=True) from error
+            raise NotSent(
+                f"{worst.code} the recipient was refused", lasting=worst.code >= 500, of_mail=True
+            ) from error
+        except aiosmtplib.SMTPDataError as error:
+            lasting = 500 <= error.code < 600
+            raise NotSent(_answer(error.code, error.message), lasting=lasting, let_in=True) from error
+        except aiosmtplib.SMTPResponseException as error:
+            # The greeting, sign-in and MAIL FROM are about us, whatever the code: every mail would be lost for it.
+            let_in = isinstance(error, aiosmtplib.SMTPSenderRefused)
+            raise NotSent(_answer(error.code, error.message), let_in=let_in) from error
         except Exception as error:  # its answers may be anything, and no mail is lost for it
             raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
 
@@ -207,14 +223,22 @@ class Smtp:
             async with asyncio.timeout(SMTP_ANSWERS * self._seconds), client:
                 await client.noop()
         except aiosmtplib.SMTPResponseException as error:
-            raise NotSent(f"{error.code} {_plain(error.message)}") from error
+            raise NotSent(_answer(error.code, error.message)) from error
         except Exception as error:
             raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
 
 
-def _plain(text: str) -> str:
+def _answer(code: int, text: str) -> str:
     """What a mail server says, as it may stand in the log and on a page."""
-    return "".join(one if one.isprintable() else " " for one in text[:LONGEST_REASON])
+    return f"{code} " + "".join(one if one.isprintable() else " " for one in text[:LONGEST_REASON])
+
+
+def _is_ours(code: int, text: str) -> bool:
+    """Whether a refusal of the recipient is about us: the server is closing, wants a sign-in, or relays nothing for us.
+
+    By RFC 3463 5.7 is of policy; an address that does not exist is 5.1.
+    """
+    return code in (421, 530) or (code >= 500 and text.startswith("5.7."))
 
 
 def mail_transport(mail_url: str) -> MailTransport:
@@ -250,6 +274,7 @@ class MailSender:
         self._woken = asyncio.Event()
         self._round = asyncio.Lock()
         self._looked = -LOOK_SECONDS
+        self._let_in = False
         self.trouble: str | None = None
         """Why mails cannot be sent at the moment, for the operator; None where nothing is known against it."""
 
@@ -281,7 +306,8 @@ class MailSender:
                 log.warning("the mail server does not take mails", extra={"error": str(error)})
             self.trouble = str(error)
         else:
-            self.trouble = None
+            if not self._let_in:
+                self.trouble = None
 
     async def _round_of_mails(self) -> None:
         try:
@@ -303,8 +329,10 @@ class MailSender:
                 if not await outbox.any_due(conn, now=self._now_ms()):
                     return count
             async with self._database.transaction() as conn:
-                taken = await outbox.take(conn, self._secrets_file, now=self._now_ms())
-            for due in taken:
+                due = await outbox.take(
+                    conn, self._secrets_file, now=self._now_ms(), hold_ms=int(HOLD_SECONDS * 1000)
+                )
+            if due is not None:
                 count += await self._send(due)
 
     async def _send(self, due: Due) -> bool:
@@ -315,12 +343,12 @@ class MailSender:
             # A server repeats the address that it refuses.
             text = str(error).replace(due.mail.recipient, "(recipient)")
             log.warning("mail not sent", extra={"code": due.mail.kind, "error": text})
-            if not error.lasting:
-                self.trouble = text
+            if not error.of_mail:
+                self.trouble, self._let_in = text, error.let_in
             async with self._database.transaction() as conn:
                 await outbox.sending_failed(conn, due, str(error), lasting=error.lasting, now=self._now_ms())
             return False
-        self.trouble = None
+        self.trouble, self._let_in = None, False
         async with self._database.transaction() as conn:
             await outbox.was_sent(conn, due, now=self._now_ms())
         return True

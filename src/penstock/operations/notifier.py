@@ -7,11 +7,12 @@ one server's work at a time; each message is sent by one server, and one that di
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock import __version__
 from penstock.domain.accounts import accounts
@@ -39,11 +40,17 @@ log = logging.getLogger("penstock.operations.notifier")
 AGENT: Final = f"Penstock/{__version__}"
 LEAD: Final = "notices"
 DIGEST: Final = "digest"
+_MIDNIGHT: Final = "00:00"
+"""When what rules collect is sent where admins want no digest."""
 LEASE_MS: Final = 60_000
 _SEEN_SECONDS: Final = 30.0
 """What lasts is said again so often, so that nobody takes it for over."""
 _LAST_WORD: Final = 6.0
 """Seconds that messages on their way have when the server stops: as long as a receiver may take."""
+_SPARE_MS: Final = 30_000
+"""For how much longer a message is this server's own than its receiver may take."""
+_IN_A_ROW: Final = 20
+"""Messages that one target gets before it is asked who else is due some."""
 _LOOK_BACK_MS: Final = 7 * 86_400_000
 
 
@@ -83,32 +90,41 @@ class Notifier:
         self._holder = secrets.token_hex(16)
         self._said: frozenset[tuple[str, str]] = frozenset()
         self._said_at = 0.0
-        self._woken = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._unseen_ms = int(settings.notify_over * 1000)
+        self._say_every = min(_SEEN_SECONDS, settings.notify_over / 4)
+        late_ms = int((self._say_every + settings.notify_poll) * 1000)
+        self._gap_ms = max(self._unseen_ms - late_ms, int(2000 * settings.notify_poll))
+        self._led_at = self._close_from = 0
+        self._hold_ms = int(settings.webhook_seconds * 1000) + _SPARE_MS
+        self._woken, self._due = asyncio.Event(), asyncio.Event()
+        self._turn, self._sending = asyncio.Lock(), asyncio.Lock()
 
     def wake(self) -> None:
         """Something may be due."""
         self._woken.set()
+        self._due.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Events are told, until the end."""
-        async with running_beside(self._run()):
+        """Events are told, until the end. A receiver that takes its time holds up what is sent, and not what is seen."""
+        async with running_beside(
+            self._run(self._woken, self._look_and_tell), self._run(self._due, self._send_due)
+        ):
             yield
 
-    async def _run(self) -> None:
+    async def _run(self, woken: asyncio.Event, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
                 async with asyncio.timeout(self._settings.notify_poll):
-                    await self._woken.wait()
+                    await woken.wait()
             except TimeoutError:
                 pass
-            self._woken.clear()
-            await to_its_end(self._guarded(), _LAST_WORD)
+            woken.clear()
+            await to_its_end(self._guarded(work), _LAST_WORD)
 
-    async def _guarded(self) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
-            await self.round()
+            await work()
         except DatabaseUnavailable:
             log.warning("the database does not answer; the staff are told later")
         except Exception:
@@ -116,12 +132,20 @@ class Notifier:
 
     async def round(self) -> int:
         """See, tell and send; how many messages have arrived. Raises ``DatabaseUnavailable``."""
+        await self._look()
+        count = await self._send_due()
+        await self._tell_backlog()
+        return count
+
+    async def _look(self) -> None:
         async with self._turn:
             await self._say_what_lasts()
             await self._lead()
-            count = await self._send_due()
             await self._tell_backlog()
-            return count
+
+    async def _look_and_tell(self) -> None:
+        await self._look()
+        self._due.set()
 
     # ---- what this process sees
 
@@ -129,7 +153,7 @@ class Notifier:
         seen = [each for sees in self._sees for each in sees()]
         named = frozenset((each.event, each.object) for each in seen)
         now = self._now()
-        if not seen or (named == self._said and abs(now - self._said_at) < _SEEN_SECONDS):
+        if not seen or (named == self._said and abs(now - self._said_at) < self._say_every):
             self._said = named
             return
         async with self._database.transaction() as conn:
@@ -154,21 +178,38 @@ class Notifier:
             accounts_made, through = await watch.new_accounts(conn, after=since, now=now)
             for what, at in accounts_made:
                 await staff_events.happened(conn, self._teller, what, at, now=now)
-            unseen = int(self._settings.notify_over * 1000)
-            await staff_events.close_unseen(conn, self._teller, unseen_ms=unseen, now=now)
+            if self._may_close(now):
+                await staff_events.close_unseen(conn, self._teller, unseen_ms=self._unseen_ms, now=now)
             await deliveries.bundle_hours(
                 conn, self._secrets_file, self._custom, now=now, entropy=secrets.token_bytes
             )
             await job_done(conn, LEAD, before=since, at=through)
-        if self._releases is not None:
-            await self._releases.look()
+        self._led_at = now
+        await self._look_for_releases()
         await self._digest(now)
 
-    async def _digest(self, now: int) -> None:
-        """Once a day, whichever server comes first."""
-        if self._settings.digest_at == "never":
+    def _may_close(self, now: int) -> bool:
+        """Whether what is unseen by now could have been said: after a while without us, as of a database that was away, the
+        others have as long again to say what they see."""
+        if now - self._led_at > self._gap_ms:
+            self._close_from = now + self._unseen_ms
+        return now >= self._close_from
+
+    async def _look_for_releases(self) -> None:
+        if self._releases is None:
             return
-        due = digest.digest_due(now, self._settings.digest_at, self._zone)
+        await self._releases.look()
+        if not self._releases.knows:
+            async with self._database.connect() as conn:
+                for it in await staff_events.lasting_events(conn):
+                    if it.event == "release.available":
+                        self._releases.suppose(it.object)
+
+    async def _digest(self, now: int) -> None:
+        """Once a day, whichever server comes first: what rules collect is sent, what is old is tidied, and admins are mailed
+        where they want that."""
+        mailed = self._settings.digest_at != "never"
+        due = digest.digest_due(now, self._settings.digest_at if mailed else _MIDNIGHT, self._zone)
         async with self._database.connect() as conn:
             known = await done_until(conn, DIGEST)
             if known is not None and known >= due:
@@ -177,24 +218,27 @@ class Notifier:
             since = await take_job(conn, DIGEST, self._holder, lease_ms=LEASE_MS, now=now)
             if since is None or since >= due:
                 return
-            found = await digest.gather_digest(conn, since=since, now=now)
             await deliveries.bundle_digests(conn, self._secrets_file, now=now, entropy=secrets.token_bytes)
             await staff_events.tidy_events(conn, now=now)
             await deliveries.tidy_deliveries(conn, now=now)
             await webhooks.tidy_webhooks(conn, now=now)
-            if not found.is_empty:
-                url = self._settings.url(self._settings.port)
-                for operator in await accounts.admins(conn):
-                    mail = messages.daily_digest(
-                        self._custom.brand, operator, url, found.waits, found.changed
-                    )
-                    await outbox.queue(conn, self._secrets_file, mail, now=now, entropy=secrets.token_bytes)
+            if mailed:
+                await self._mail_digest(conn, since, now)
             await job_done(conn, DIGEST, before=since, at=now)
         self._mail_queued()
 
+    async def _mail_digest(self, conn: AsyncConnection, since: int, now: int) -> None:
+        found = await digest.gather_digest(conn, since=since, now=now)
+        if found.is_empty:
+            return
+        url = self._settings.url(self._settings.port)
+        for operator in await accounts.admins(conn):
+            mail = messages.daily_digest(self._custom.brand, operator, url, found.waits, found.changed)
+            await outbox.queue(conn, self._secrets_file, mail, now=now, entropy=secrets.token_bytes)
+
     async def _tell_backlog(self) -> None:
         async with self._database.connect() as conn:
-            found = await deliveries.backlog(conn)
+            found = await deliveries.backlog(conn, now=self._now_ms())
         now = self._now()
         self._metrics.outbox = {
             kind: (count, 0.0 if since is None else max(0.0, now - since / 1000))
@@ -207,21 +251,26 @@ class Notifier:
     # ---- sending
 
     async def _send_due(self) -> int:
-        count = 0
-        while True:
-            async with self._database.connect() as conn:
-                if not await deliveries.any_delivery_due(conn, now=self._now_ms()):
+        async with self._sending:
+            count = 0
+            while True:
+                async with self._database.connect() as conn:
+                    targets = await deliveries.due_targets(conn, now=self._now_ms())
+                if not targets:
                     return count
-            async with self._database.transaction() as conn:
-                taken = await deliveries.take_due(conn, self._secrets_file, now=self._now_ms())
-            by_target: dict[str, list[DueLetter]] = {}
-            for due in taken:
-                by_target.setdefault(due.target, []).append(due)
-            count += sum(await all_of(*(self._send_all(some) for some in by_target.values())))
+                count += sum(await all_of(*(self._send_to(target) for target in targets)))
 
-    async def _send_all(self, some: Sequence[DueLetter]) -> int:
-        """What is for one target, one after the other; the others do not wait for it."""
-        return sum([await self._send(due) for due in some])
+    async def _send_to(self, target: tuple[str, str]) -> int:
+        """What is due there, one after the other until one is not taken: the others wait for a hanging one once, not for all
+        that it is due."""
+        for count in range(_IN_A_ROW):
+            async with self._database.transaction() as conn:
+                due = await deliveries.take_due(
+                    conn, self._secrets_file, target, now=self._now_ms(), hold_ms=self._hold_ms
+                )
+            if due is None or not await self._send(due):
+                return count
+        return _IN_A_ROW
 
     async def _send(self, due: DueLetter) -> bool:
         if due.kind == "mail":
