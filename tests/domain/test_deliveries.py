@@ -24,6 +24,7 @@ from tests.stores import Engine
 
 HOUR = 3_600_000
 MINUTE = 60_000
+HOLD = 40_000
 T = TypeVar("T")
 
 
@@ -70,7 +71,15 @@ class Desk:
         )
 
     async def take(self) -> list[DueLetter]:
-        return await self.do(lambda conn: deliveries.take_due(conn, self.vault, now=self.now))
+        """All that is due, by whichever server has its hands free."""
+        taken: list[DueLetter] = []
+        while targets := await self.do(lambda conn: deliveries.due_targets(conn, now=self.now)):
+            for to in targets:
+                due = await self.do(
+                    lambda conn, to=to: deliveries.take_due(conn, self.vault, to, now=self.now, hold_ms=HOLD)
+                )
+                taken += [] if due is None else [due]
+        return taken
 
     async def arrived(self, due: DueLetter) -> None:
         await self.do(lambda conn: deliveries.delivered(conn, due, now=self.now))
@@ -158,6 +167,62 @@ async def test_one_in_hand_is_due_again_after_twice_the_time_until_it_is_given_u
     assert (kept.state, kept.error, kept.tries) == ("given up", "answered 503", TRIES)
 
 
+async def test_one_in_hand_is_its_servers_until_the_hold_is_over_and_waits_from_its_failure_on(
+    desk: Desk,
+) -> None:
+    await desk.hook()
+    await desk.rule(event="*", webhook="pager")
+    await desk.tell()
+    (due,) = await desk.take()
+    desk.now += HOLD - 1
+    assert await desk.take() == []
+    await desk.refused(due)
+    assert (await desk.kept())[0].due_at == desk.now + 30_000
+    desk.now += 30_000
+    (lost,) = await desk.take()
+    desk.now += HOLD
+    (due,) = await desk.take()
+    assert due.tries == 3, "whoever had it has died"
+    await desk.refused(lost, lasting=True)
+    assert (await desk.kept())[0].state == "waits", "another has it by now"
+    await desk.arrived(due)
+    await desk.refused(lost)
+    assert (await desk.kept())[0].state == "sent"
+
+
+async def test_a_mail_in_hand_is_its_servers_until_the_hold_is_over_and_waits_from_its_failure_on(
+    desk: Desk,
+) -> None:
+    mail = Mail("test", "ann@example.com", "A subject", ("First.",))
+    await desk.do(
+        lambda conn: outbox.queue(conn, desk.vault, mail, now=desk.now, entropy=secrets.token_bytes)
+    )
+
+    async def take() -> outbox.Due | None:
+        return await desk.do(lambda conn: outbox.take(conn, desk.vault, now=desk.now, hold_ms=HOLD))
+
+    async def refused(due: outbox.Due) -> None:
+        await desk.do(lambda conn: outbox.sending_failed(conn, due, "no", lasting=False, now=desk.now))
+
+    due = await take()
+    assert due is not None
+    desk.now += HOLD - 1
+    assert await take() is None
+    await refused(due)
+    desk.now += 30_000 - 1
+    assert await take() is None
+    desk.now += 1
+    lost = await take()
+    desk.now += HOLD
+    due = await take()
+    assert lost is not None
+    assert due is not None
+    await desk.do(lambda conn: outbox.was_sent(conn, due, now=desk.now))
+    await refused(lost)
+    desk.now += HOUR
+    assert await take() is None, "it was sent, whatever befell the one before"
+
+
 async def test_a_receiver_may_be_away_for_half_a_working_day(desk: Desk) -> None:
     await desk.hook()
     await desk.rule(event="*", webhook="pager")
@@ -180,18 +245,24 @@ async def test_what_was_given_up_is_in_the_next_digest_and_in_no_other(desk: Des
     )
     desk.now += HOUR
     first = desk.now
-    (due,) = await desk.take()
-    (letter,) = await desk.do(lambda conn: outbox.take(conn, desk.vault, now=desk.now))
+
+    async def taken() -> tuple[DueLetter, outbox.Due]:
+        (due,) = await desk.take()
+        mail = await desk.do(lambda conn: outbox.take(conn, desk.vault, now=desk.now, hold_ms=HOLD))
+        assert mail is not None
+        return due, mail
 
     async def waits(since: int) -> tuple[str, ...]:
         return (await desk.do(lambda conn: gather_digest(conn, since=since, now=desk.now))).waits
 
+    due, letter = await taken()
     await desk.refused(due)
     await desk.do(lambda conn: outbox.sending_failed(conn, letter, "later", lasting=False, now=desk.now))
     assert await waits(NOW - HOUR) == ()
     desk.now += HOUR
+    due, last = await taken()
     await desk.refused(due, lasting=True)
-    await desk.do(lambda conn: outbox.sending_failed(conn, letter, "never", lasting=True, now=desk.now))
+    await desk.do(lambda conn: outbox.sending_failed(conn, last, "never", lasting=True, now=desk.now))
     assert await waits(first) == ("1 mail given up", "1 message to staff given up")
     assert await waits(desk.now) == ()
     await desk.again(due.id)

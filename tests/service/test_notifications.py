@@ -78,10 +78,14 @@ class Office:
             wish = RuleWish(**said)
             await rules.add_rule(conn, wish, SYSTEM, now=self.now, entropy=secrets.token_bytes)
 
-    async def sees(self, *seen: Condition) -> int:
-        """What a process sees, said and sent; how many messages arrived."""
+    async def sees_only(self, *seen: Condition) -> None:
+        """What a process sees, said and not yet sent."""
         async with self.house.store.database.transaction() as conn:
             await staff_events.observe(conn, self.teller, seen, now=self.now)
+
+    async def sees(self, *seen: Condition) -> int:
+        """What a process sees, said and sent; how many messages arrived."""
+        await self.sees_only(*seen)
         return await self.notifier.round()
 
     async def later(self, seconds: float) -> int:
@@ -99,6 +103,20 @@ async def office(engine: Engine, tmp_path: Path) -> AsyncGenerator[Office]:
         more = trusting(tmp_path)
         async with open_house(tmp_path / "data", database_url=engine.url, **more) as house:
             yield Office(house, receiver)
+
+
+def beside(office: Office, *seen: Condition) -> Notifier:
+    """Another server's notifier, and what that server sees."""
+    store = office.house.store
+    return Notifier(
+        store.database,
+        store.secrets_file,
+        office.house.settings,
+        office.notifier._metrics,
+        sees=(lambda: list(seen),),
+        now=office.house.clock,
+        mail_queued=lambda: None,
+    )
 
 
 async def test_what_lasts_is_told_once_again_after_a_day_and_over_once(office: Office) -> None:
@@ -314,16 +332,7 @@ async def test_of_two_servers_one_sends_and_one_writes_the_digest(office: Office
     """Each sees the same, and neither knows of the other but by the database."""
     await office.hook()
     await office.rule(event="*", webhook="pager")
-    store = office.house.store
-    other = Notifier(
-        store.database,
-        store.secrets_file,
-        office.house.settings,
-        office.notifier._metrics,
-        sees=(lambda: [OUT],),
-        now=office.house.clock,
-        mail_queued=lambda: None,
-    )
+    store, other = office.house.store, beside(office, OUT)
     office.notifier._sees = (lambda: [OUT],)
     counts = await asyncio.gather(office.notifier.round(), other.round())
     await asyncio.gather(office.notifier.round(), other.round())
@@ -341,6 +350,77 @@ async def test_of_two_servers_one_sends_and_one_writes_the_digest(office: Office
         kinds = list(await conn.scalars(select(outbox.c.kind)))
     assert kinds == ["digest_daily"]
     assert [message.json["data"]["state"] for message in office.receiver.got] == ["opened", "still_open"]
+
+
+async def test_a_receiver_that_hangs_lets_a_server_see_and_lead_meanwhile(office: Office) -> None:
+    """Otherwise what it alone sees would be over to the others."""
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    office.receiver.answer = None
+    ours, other = beside(office, OUT), beside(office)
+    for each in (ours, other):
+        each._settings = replace(each._settings, notify_poll=0.01)
+        each._outward = replace(each._outward, seconds=0.5)
+    await office.sees_only(*(replace(OUT, object=f"m-{number}") for number in range(20, 40)))
+
+    async def seen_now() -> bool:
+        async with office.house.store.database.connect() as conn:
+            found = await staff_events.lasting_events(conn)
+        return any(it.object == OUT.object and it.seen_at == office.now for it in found)
+
+    async with ours.running(), other.running():
+        for _ in range(5):
+            await office.receiver.messages(1)
+            async with asyncio.timeout(3):
+                while not await seen_now():  # noqa: ASYNC110 - a round that tells nobody
+                    await asyncio.sleep(0.01)
+            office.house.clock.now += 45
+    async with office.house.store.database.connect() as conn:
+        states = [it for it in await staff_events.lasting_events(conn) if it.object == OUT.object]
+    assert len(states) == 1, "it lasts"
+
+
+async def test_a_receiver_that_hangs_holds_up_no_other_and_wastes_no_tries(office: Office) -> None:
+    async with receiving() as other:
+        await office.hook("hanging")
+        await office.hook("good", url=other.url)
+        await office.rule(event="model", webhook="hanging")
+        await office.rule(event="mail", webhook="good")
+        office.receiver.answer = None
+        office.notifier._outward = replace(office.notifier._outward, seconds=0.2)
+        many = [replace(OUT, object=f"m-{number}") for number in range(10)]
+        await office.sees_only(*many)
+        sending = asyncio.ensure_future(office.notifier.round())
+        await office.receiver.messages(2)
+        await office.sees_only(Condition("mail.failing", "mail", "Mails do not go out"))
+        await other.messages(1)
+        assert len(office.receiver.got) < 8, "it came between two of those that nobody takes"
+        assert await sending >= 1
+        waits = [it.tries for it in await office.kept() if it.event == "model.out"]
+        assert waits == [1] * 10
+
+
+async def test_of_two_servers_one_sends_each_message_to_a_slow_receiver(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    clock = office.house.clock
+    many = [replace(OUT, object=f"m-{number}") for number in range(20)]
+    await office.sees_only(*many)
+
+    def ticking() -> float:
+        clock.now += 2
+        return clock.now
+
+    servers = [beside(office), beside(office)]
+    for each in servers:
+        each._now = ticking
+
+    async def send(server: Notifier) -> None:
+        while len(office.receiver.got) < 20:
+            await server._send_due()
+
+    await asyncio.gather(*(send(each) for each in servers))
+    assert len({message.id for message in office.receiver.got}) == len(office.receiver.got) == 20
 
 
 async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_words(office: Office) -> None:

@@ -1,8 +1,10 @@
 """Mails on their way: over real SMTP, tried again while it fails, given up when it is of no use, and never kept after."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select, update
 
-from penstock.domain.mail.outbox import TRIES, Mail
+from penstock.domain.mail.outbox import TRIES, Mail, queue
 from penstock.operations.mail_sender import (
+    SMTP_ANSWERS,
+    SMTP_SECONDS,
     Console,
     Files,
+    MailSender,
     MailUrlError,
     Smtp,
     compose_message,
@@ -169,6 +174,66 @@ async def test_a_server_that_is_away_is_asked_so_often_and_no_more(tmp_path: Pat
             hotel.house.clock.now += 30 * 2**TRIES
         (row,) = await rows(hotel)
         assert (row.tries, row.due_at, row.sealed) == (TRIES, None, None)
+
+
+@pytest.mark.parametrize("seconds", [2, 20])
+async def test_of_two_servers_one_sends_a_mail_however_long_those_before_it_take(
+    tmp_path: Path, seconds: float
+) -> None:
+    async with smtp_hotel(tmp_path) as (hotel, server):
+        store, clock = hotel.house.store, hotel.house.clock
+        people = [f"ann{number}@example.com" for number in range(25)]
+        async with store.database.transaction() as conn:
+            for recipient in people:
+                mail = Mail("test", recipient, "A subject", ("First.",))
+                await queue(
+                    conn, store.secrets_file, mail, now=int(clock.now * 1000), entropy=secrets.token_bytes
+                )
+        sent: list[str] = []
+
+        class Slow:
+            async def send(self, message: EmailMessage) -> None:
+                await asyncio.sleep(0)
+                clock.now += seconds
+                sent.append(str(message["To"]))
+
+        senders = [
+            MailSender(store.database, store.secrets_file, Slow(), "a@b.example", clock) for _ in range(2)
+        ]
+
+        async def send(sender: MailSender) -> None:
+            while len(sent) + len(server.taken) < len(people):
+                await sender.send_due()
+
+        await asyncio.gather(*(send(sender) for sender in senders))
+        clock.now += 3600
+        await asyncio.gather(*(sender.send_due() for sender in senders))
+        sent += [recipient for envelope in server.taken for recipient in envelope.rcpt_tos]
+        assert sorted(sent) == sorted(people)
+
+
+async def test_no_other_server_takes_a_mail_for_as_long_as_a_mail_server_may_take(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, mail_url="smtp://127.0.0.1:1") as hotel:
+        store, clock = hotel.house.store, hotel.house.clock
+        sent: list[str] = []
+
+        class Slow:
+            async def send(self, message: EmailMessage) -> None:
+                sent.append(str(message["To"]))
+                if len(sent) == 1:
+                    clock.now += SMTP_ANSWERS * SMTP_SECONDS
+                    await other.send_due()
+
+        one, other = (
+            MailSender(store.database, store.secrets_file, Slow(), "a@b.example", clock) for _ in range(2)
+        )
+        mail = Mail("test", ANN, "A subject", ("First.",))
+        async with store.database.transaction() as conn:
+            await queue(
+                conn, store.secrets_file, mail, now=int(clock.now * 1000), entropy=secrets.token_bytes
+            )
+        await one.send_due()
+        assert sent == [ANN]
 
 
 async def test_a_mail_server_may_be_away_for_half_a_working_day(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ PRINT_SECONDS = 2.0
 """How long whoever reads the standard output may take for a mail."""
 SMTP_ANSWERS = 5
 """How many times as long it may take for a mail."""
+HOLD_SECONDS = 150.0
+"""For how long a mail is this server's own once it was taken up: all that a mail server may take for it, and some more."""
 SUBMISSION, SUBMISSIONS = 587, 465
 """The ports where mail is handed in: STARTTLS is offered, TLS from the start (RFC 8314)."""
 LOOK_SECONDS = 300.0
@@ -303,8 +305,10 @@ class MailSender:
                 if not await outbox.any_due(conn, now=self._now_ms()):
                     return count
             async with self._database.transaction() as conn:
-                taken = await outbox.take(conn, self._secrets_file, now=self._now_ms())
-            for due in taken:
+                due = await outbox.take(
+                    conn, self._secrets_file, now=self._now_ms(), hold_ms=int(HOLD_SECONDS * 1000)
+                )
+            if due is not None:
                 count += await self._send(due)
 
     async def _send(self, due: Due) -> bool:

@@ -7,7 +7,7 @@ one server's work at a time; each message is sent by one server, and one that di
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -44,6 +44,10 @@ _SEEN_SECONDS: Final = 30.0
 """What lasts is said again so often, so that nobody takes it for over."""
 _LAST_WORD: Final = 6.0
 """Seconds that messages on their way have when the server stops: as long as a receiver may take."""
+_SPARE_MS: Final = 30_000
+"""For how much longer a message is this server's own than its receiver may take."""
+_IN_A_ROW: Final = 20
+"""Messages that one target gets before it is asked who else is due some."""
 _LOOK_BACK_MS: Final = 7 * 86_400_000
 
 
@@ -83,32 +87,36 @@ class Notifier:
         self._holder = secrets.token_hex(16)
         self._said: frozenset[tuple[str, str]] = frozenset()
         self._said_at = 0.0
-        self._woken = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._hold_ms = int(settings.webhook_seconds * 1000) + _SPARE_MS
+        self._woken, self._due = asyncio.Event(), asyncio.Event()
+        self._turn, self._sending = asyncio.Lock(), asyncio.Lock()
 
     def wake(self) -> None:
         """Something may be due."""
         self._woken.set()
+        self._due.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Events are told, until the end."""
-        async with running_beside(self._run()):
+        """Events are told, until the end. A receiver that takes its time holds up what is sent, and not what is seen."""
+        async with running_beside(
+            self._run(self._woken, self._look_and_tell), self._run(self._due, self._send_due)
+        ):
             yield
 
-    async def _run(self) -> None:
+    async def _run(self, woken: asyncio.Event, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
                 async with asyncio.timeout(self._settings.notify_poll):
-                    await self._woken.wait()
+                    await woken.wait()
             except TimeoutError:
                 pass
-            self._woken.clear()
-            await to_its_end(self._guarded(), _LAST_WORD)
+            woken.clear()
+            await to_its_end(self._guarded(work), _LAST_WORD)
 
-    async def _guarded(self) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
-            await self.round()
+            await work()
         except DatabaseUnavailable:
             log.warning("the database does not answer; the staff are told later")
         except Exception:
@@ -116,12 +124,20 @@ class Notifier:
 
     async def round(self) -> int:
         """See, tell and send; how many messages have arrived. Raises ``DatabaseUnavailable``."""
+        await self._look()
+        count = await self._send_due()
+        await self._tell_backlog()
+        return count
+
+    async def _look(self) -> None:
         async with self._turn:
             await self._say_what_lasts()
             await self._lead()
-            count = await self._send_due()
             await self._tell_backlog()
-            return count
+
+    async def _look_and_tell(self) -> None:
+        await self._look()
+        self._due.set()
 
     # ---- what this process sees
 
@@ -207,21 +223,26 @@ class Notifier:
     # ---- sending
 
     async def _send_due(self) -> int:
-        count = 0
-        while True:
-            async with self._database.connect() as conn:
-                if not await deliveries.any_delivery_due(conn, now=self._now_ms()):
+        async with self._sending:
+            count = 0
+            while True:
+                async with self._database.connect() as conn:
+                    targets = await deliveries.due_targets(conn, now=self._now_ms())
+                if not targets:
                     return count
-            async with self._database.transaction() as conn:
-                taken = await deliveries.take_due(conn, self._secrets_file, now=self._now_ms())
-            by_target: dict[str, list[DueLetter]] = {}
-            for due in taken:
-                by_target.setdefault(due.target, []).append(due)
-            count += sum(await all_of(*(self._send_all(some) for some in by_target.values())))
+                count += sum(await all_of(*(self._send_to(target) for target in targets)))
 
-    async def _send_all(self, some: Sequence[DueLetter]) -> int:
-        """What is for one target, one after the other; the others do not wait for it."""
-        return sum([await self._send(due) for due in some])
+    async def _send_to(self, target: tuple[str, str]) -> int:
+        """What is due there, one after the other until one is not taken: the others wait for a hanging one once, not for all
+        that it is due."""
+        for count in range(_IN_A_ROW):
+            async with self._database.transaction() as conn:
+                due = await deliveries.take_due(
+                    conn, self._secrets_file, target, now=self._now_ms(), hold_ms=self._hold_ms
+                )
+            if due is None or not await self._send(due):
+                return count
+        return _IN_A_ROW
 
     async def _send(self, due: DueLetter) -> bool:
         if due.kind == "mail":

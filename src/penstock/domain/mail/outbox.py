@@ -37,11 +37,12 @@ class Mail(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A mail that was taken up, and will be due again at a later time unless it is reported as sent."""
+    """A mail that was taken up, and is due again at ``held_until`` unless it is reported as sent."""
 
     id: str
     mail: Mail
     tries: int
+    held_until: int
 
 
 async def queue(
@@ -79,35 +80,38 @@ async def any_due(conn: AsyncConnection, *, now: int) -> bool:
     return await conn.scalar(select(outbox.c.id).where(outbox.c.due_at <= now).limit(1)) is not None
 
 
-async def take(conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, most: int = 20) -> list[Due]:
-    """Take up the mails that are due. No other server takes them before the time for the next try has come.
+async def take(conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, hold_ms: int) -> Due | None:
+    """Take up the mail that has been due for longest, for ``hold_ms``: no other server takes it before that is over.
 
-    One that does not open is tried again as one that was not taken is, and holds up none of the others.
+    None where there is none, or another server was first, or it does not open: that is tried again as one that was not taken
+    is, and holds up none of the others. One at a time, because what waits behind a slow one would be taken by others as well.
     """
-    rows = await conn.execute(
-        select(outbox.c.id, outbox.c.sealed, outbox.c.tries, outbox.c.due_at)
-        .where(outbox.c.due_at <= now)
-        .order_by(outbox.c.due_at)
-        .limit(most)
-    )
-    taken: list[Due] = []
-    for id, sealed, tries, due_at in rows.all():
-        again = now + (_FIRST_RETRY << tries)
-        ours = await conn.execute(
-            update(outbox)
-            .where(outbox.c.id == id, outbox.c.due_at == due_at)
-            .values(due_at=again, tries=tries + 1)
+    row = (
+        await conn.execute(
+            select(outbox.c.id, outbox.c.sealed, outbox.c.tries, outbox.c.due_at)
+            .where(outbox.c.due_at <= now)
+            .order_by(outbox.c.due_at, outbox.c.id)
+            .limit(1)
         )
-        if ours.rowcount != 1:
-            continue
-        try:
-            mail = msgspec.json.decode(secrets_file.unseal(sealed, _about(id)), type=Mail)
-        except (SecretsFileError, msgspec.MsgspecError) as error:
-            log.error("a mail cannot be opened: %s", error)  # noqa: TRY400 - the text says it all
-            await _note_failure(conn, id, f"cannot be opened: {error}", last=tries + 1 >= TRIES, now=now)
-        else:
-            taken.append(Due(id, mail, tries + 1))
-    return taken
+    ).first()
+    if row is None:
+        return None
+    id, sealed, tries, due_at = row
+    held_until = now + hold_ms
+    ours = await conn.execute(
+        update(outbox)
+        .where(outbox.c.id == id, outbox.c.due_at == due_at)
+        .values(due_at=held_until, tries=tries + 1)
+    )
+    if ours.rowcount != 1:
+        return None
+    try:
+        mail = msgspec.json.decode(secrets_file.unseal(sealed, _about(id)), type=Mail)
+    except (SecretsFileError, msgspec.MsgspecError) as error:
+        log.error("a mail cannot be opened: %s", error)  # noqa: TRY400 - the text says it all
+        await _note_failure(conn, id, held_until, f"cannot be opened: {error}", tries=tries + 1, now=now)
+        return None
+    return Due(id, mail, tries + 1, held_until)
 
 
 async def was_sent(conn: AsyncConnection, due: Due, *, now: int) -> None:
@@ -119,12 +123,25 @@ async def was_sent(conn: AsyncConnection, due: Due, *, now: int) -> None:
 
 async def sending_failed(conn: AsyncConnection, due: Due, error: str, *, lasting: bool, now: int) -> None:
     """The mail was not taken; ``lasting``: and never will be."""
-    await _note_failure(conn, due.id, error, last=lasting or due.tries >= TRIES, now=now)
+    await _note_failure(conn, due.id, due.held_until, error, tries=TRIES if lasting else due.tries, now=now)
 
 
-async def _note_failure(conn: AsyncConnection, id: str, error: str, *, last: bool, now: int) -> None:
-    given_up = {"due_at": None, "sealed": None, "given_up_at": now} if last else {}
-    await conn.execute(update(outbox).where(outbox.c.id == id).values(error=error[:200], **given_up))
+async def _note_failure(
+    conn: AsyncConnection, id: str, held_until: int, error: str, *, tries: int, now: int
+) -> None:
+    """With the last of its tries it is given up; otherwise the next waits from now on, however long this one took.
+
+    Where another server has it by now, that says how it went.
+    """
+    if tries >= TRIES:
+        then: dict[str, int | None] = {"due_at": None, "sealed": None, "given_up_at": now}
+    else:
+        then = {"due_at": now + (_FIRST_RETRY << (tries - 1))}
+    await conn.execute(
+        update(outbox)
+        .where(outbox.c.id == id, outbox.c.due_at == held_until)
+        .values(error=error[:200], **then)
+    )
 
 
 async def forget_mails(conn: AsyncConnection, *, before: int) -> None:

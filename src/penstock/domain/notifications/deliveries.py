@@ -72,13 +72,14 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class DueLetter(msgspec.Struct, frozen=True):
-    """One that was taken up, and is due again later unless it is reported as sent."""
+    """One that was taken up, and is due again at ``held_until`` unless it is reported as sent."""
 
     id: str
     kind: str
     target: str
     letter: Letter
     tries: int
+    held_until: int
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -160,38 +161,45 @@ async def bundle_digests(
     return count
 
 
-async def any_delivery_due(conn: AsyncConnection, *, now: int) -> bool:
-    """Whether one is due: most of the time there is none, and looking does not hold up those who write."""
-    return await conn.scalar(select(deliveries.c.id).where(deliveries.c.due_at <= now).limit(1)) is not None
+async def due_targets(conn: AsyncConnection, *, now: int) -> list[tuple[str, str]]:
+    """The targets, each with its kind, to which something is due: most of the time there is none, and looking does not hold
+    up those who write."""
+    columns = deliveries.c
+    rows = await conn.execute(select(columns.kind, columns.target).where(columns.due_at <= now).distinct())
+    return [(kind, target) for kind, target in rows]
 
 
 async def take_due(
-    conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, most: int = 20
-) -> list[DueLetter]:
-    """Take up those that are due. No other server takes them before the time for the next try has come.
+    conn: AsyncConnection, secrets_file: SecretsFile, to: tuple[str, str], *, now: int, hold_ms: int
+) -> DueLetter | None:
+    """Take up what has been due to a target for longest, for ``hold_ms``: no other server takes it before that is over.
 
-    One that does not open is tried again as one that was not taken is, and holds up none of the others.
+    None where there is none, or another server was first, or it does not open: that is tried again as one that was not taken
+    is, and holds up none of the others. One at a time, because what waits behind a slow one would be taken by others as well.
     """
     columns = deliveries.c
-    rows = await conn.execute(
-        select(columns.id, columns.kind, columns.target, columns.sealed, columns.tries, columns.due_at)
-        .where(columns.due_at <= now)
-        .order_by(columns.due_at, columns.id)
-        .limit(most)
-    )
-    taken: list[DueLetter] = []
-    for id, kind, target, sealed, tries, due_at in rows.all():
-        ours = await conn.execute(
-            update(deliveries)
-            .where(columns.id == id, columns.due_at == due_at)
-            .values(due_at=now + (_FIRST_RETRY << min(tries, TRIES)), tries=tries + 1)
+    kind, target = to
+    row = (
+        await conn.execute(
+            select(columns.id, columns.sealed, columns.tries, columns.due_at)
+            .where(columns.kind == kind, columns.target == target, columns.due_at <= now)
+            .order_by(columns.due_at, columns.id)
+            .limit(1)
         )
-        if ours.rowcount != 1:
-            continue
-        letter = await _opened(conn, secrets_file, id, sealed, last=tries + 1 >= TRIES, now=now)
-        if letter is not None:
-            taken.append(DueLetter(id, kind, target, letter, tries + 1))
-    return taken
+    ).first()
+    if row is None:
+        return None
+    id, sealed, tries, due_at = row
+    held_until = now + hold_ms
+    ours = await conn.execute(
+        update(deliveries)
+        .where(columns.id == id, columns.due_at == due_at)
+        .values(due_at=held_until, tries=tries + 1)
+    )
+    if ours.rowcount != 1:
+        return None
+    letter = await _opened(conn, secrets_file, id, sealed, held_until, tries=tries + 1, now=now)
+    return None if letter is None else DueLetter(id, kind, target, letter, tries + 1, held_until)
 
 
 async def delivered(conn: AsyncConnection, due: DueLetter, *, now: int) -> None:
@@ -220,7 +228,7 @@ async def delivery_failed(
     conn: AsyncConnection, due: DueLetter, error: str, *, lasting: bool, now: int
 ) -> None:
     """It was not taken; ``lasting``: and never will be. The error has no word of the receiver's."""
-    await _note_failure(conn, due.id, error, last=lasting or due.tries >= TRIES, now=now)
+    await _note_failure(conn, due.id, due.held_until, error, tries=TRIES if lasting else due.tries, now=now)
 
 
 async def newest_deliveries(conn: AsyncConnection) -> list[Delivery]:
@@ -350,7 +358,7 @@ async def _bundle(
     told: list[Told] = []
     ids: list[str] = []
     for id, sealed in rows.all():
-        letter = await _opened(conn, secrets_file, id, sealed, last=True, now=now)
+        letter = await _opened(conn, secrets_file, id, sealed, None, tries=TRIES, now=now)
         if letter is not None:
             ids.append(id)
             told += letter.told
@@ -363,20 +371,40 @@ async def _bundle(
 
 
 async def _opened(
-    conn: AsyncConnection, secrets_file: SecretsFile, id: str, sealed: bytes, *, last: bool, now: int
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    id: str,
+    sealed: bytes,
+    held_until: int | None,
+    *,
+    tries: int,
+    now: int,
 ) -> Letter | None:
-    """What is said; None where it does not open, which is written down. ``last``: it is given up then."""
+    """What is said; None where it does not open, which is written down as a failure."""
     try:
         return _decode(secrets_file.unseal(sealed, _about(id)))
     except (SecretsFileError, msgspec.MsgspecError) as error:
         log.error("a message to staff cannot be opened: %s", error)  # noqa: TRY400 - the text says it all
-        await _note_failure(conn, id, f"cannot be opened: {error}", last=last, now=now)
+        await _note_failure(conn, id, held_until, f"cannot be opened: {error}", tries=tries, now=now)
         return None
 
 
-async def _note_failure(conn: AsyncConnection, id: str, error: str, *, last: bool, now: int) -> None:
-    given_up = {"due_at": None, "bundle": "", "given_up_at": now} if last else {}
-    await conn.execute(update(deliveries).where(deliveries.c.id == id).values(error=error[:200], **given_up))
+async def _note_failure(
+    conn: AsyncConnection, id: str, held_until: int | None, error: str, *, tries: int, now: int
+) -> None:
+    """With the last of its tries it is given up; otherwise the next waits from now on, however long this one took.
+
+    Where another server has it by now, that says how it went.
+    """
+    if tries >= TRIES:
+        then: dict[str, int | str | None] = {"due_at": None, "bundle": "", "given_up_at": now}
+    else:
+        then = {"due_at": now + (_FIRST_RETRY << (tries - 1))}
+    await conn.execute(
+        update(deliveries)
+        .where(deliveries.c.id == id, deliveries.c.due_at == held_until)
+        .values(error=error[:200], **then)
+    )
 
 
 async def _mark_said(conn: AsyncConnection, ids: Sequence[str], now: int) -> None:
