@@ -60,7 +60,10 @@ def mail() -> EmailMessage:
         ([b"220 ok\r\n", b"354 go on\r\n", b"221 bye\r\n", b"334 \r\n"], False),
         ([b"220 ok\r\n", b"250-SIZE \xff\r\n250 SIZE x\r\n", b"-1 no\r\n"], False),
         ([b"220 ok\r\n", b"250 ok\r\n250 too much\r\n", b"\r\n"], False),
-        ([b"220 ok\r\n", b"250 ok\r\n", b"550 \x1b[2J" + b"no" * 3000 + b"\r\n", *[b"250 ok\r\n"] * 3], True),
+        (
+            [b"220 ok\r\n", b"250 ok\r\n", b"550 \x1b[2J" + b"no" * 3000 + b"\r\n", *[b"250 ok\r\n"] * 3],
+            False,
+        ),
     ],
     ids=[
         "silent",
@@ -86,6 +89,53 @@ async def test_a_mail_server_that_is_none_fails_its_mail_in_short(
     assert caught.value.lasting is lasting
     assert len(str(caught.value)) < LONGEST_REASON + 20
     assert str(caught.value).isprintable()
+
+
+def steps(at: int, answer: bytes) -> list[bytes]:
+    """A server that lets us in and takes mails, with another answer at one step."""
+    said = [
+        b"220 ok\r\n",
+        b"250-x\r\n250 AUTH PLAIN\r\n",
+        b"235 in\r\n",
+        *[b"250 ok\r\n"] * 2,
+        b"354 go on\r\n",
+    ]
+    return [*said[:at], answer, *[b"250 ok\r\n"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "lasting", "of_mail"),
+    [
+        (0, b"554 no service\r\n", False, False),
+        (0, b"421 later\r\n", False, False),
+        (2, b"535 5.7.8 wrong password\r\n", False, False),
+        (2, b"534 5.7.9 another way\r\n", False, False),
+        (2, b"454 later\r\n", False, False),
+        (3, b"530 5.7.0 sign in first\r\n", False, False),
+        (3, b"550 not from you\r\n", False, False),
+        (3, b"553 not from you\r\n", False, False),
+        (3, b"554 not from you\r\n", False, False),
+        (3, b"451 later\r\n", False, False),
+        (4, b"450 busy box\r\n", False, True),
+        (4, b"450 4.7.1 greylisted\r\n", False, True),
+        (4, b"550 5.1.1 no such user\r\n", True, True),
+        (4, b"553 no such user\r\n", True, True),
+        (4, b"530 sign in first\r\n", False, False),
+        (4, b"554 5.7.1 Relay access denied\r\n", False, False),
+        (4, b"421 closing\r\n", False, False),
+        (5, b"554 no\r\n", True, True),
+        (5, b"451 full\r\n", False, False),
+    ],
+    ids=lambda value: value.decode().strip() if isinstance(value, bytes) else str(value),
+)
+async def test_only_a_refusal_of_this_mail_ends_it_and_says_nothing_of_others(
+    at: int, answer: bytes, lasting: bool, of_mail: bool
+) -> None:
+    async with asyncio.timeout(PATIENCE), answering(*steps(at, answer)) as url:
+        with pytest.raises(NotSent) as caught:
+            await Smtp(url.replace("smtp://", "smtp://us:secret@"), seconds=2).send(mail())
+    assert str(caught.value).startswith(answer[:3].decode())
+    assert (caught.value.lasting, caught.value.of_mail) == (lasting, of_mail)
 
 
 @pytest.mark.parametrize("after", [1, 4, 6], ids=["the greeting", "DATA", "the mail"])

@@ -1,17 +1,20 @@
 """A dead mail server is known before anybody waits for a mail: to doctor, readiness and metrics, and by a command."""
 
+import secrets
 import socket
 from pathlib import Path
 
 import pytest
 
+from penstock.domain.mail import outbox
+from penstock.domain.notifications import deliveries
 from penstock.operations.doctor import examine_installation
 from penstock.operations.first_start import open_store
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, NotSent, Smtp
 from penstock.settings import load
 from tests.commands.conftest import Call, call, data
-from tests.operations.test_lying_mail_server import answering
+from tests.operations.test_lying_mail_server import answering, steps
 
 __all__ = ["call", "data"]
 
@@ -62,6 +65,33 @@ async def test_the_sender_knows_and_forgets_it(tmp_path: Path) -> None:
             sender._looked -= 1000
             await sender._look()
         assert health.look()[0].works
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "troubled", "left"),
+    [
+        (0, b"554 no service\r\n", True, 1),
+        (2, b"535 wrong password\r\n", True, 1),
+        (3, b"553 not from you\r\n", True, 1),
+        (4, b"450 busy box\r\n", False, 1),
+        (4, b"550 no such user\r\n", False, 0),
+        (5, b"554 no\r\n", False, 0),
+    ],
+)
+async def test_what_is_about_us_is_trouble_and_what_is_about_a_mail_is_not(
+    tmp_path: Path, at: int, answer: bytes, troubled: bool, left: int
+) -> None:
+    settings = load({"PENSTOCK_DATA": str(tmp_path)}).settings
+    async with open_store(settings) as store, answering(*steps(at, answer)) as url:
+        route = Smtp(url.replace("smtp://", "smtp://us:secret@"), seconds=2)
+        sender = MailSender(store.database, store.secrets_file, route, "a@b.example", lambda: 1.0)
+        async with store.database.transaction() as conn:
+            mail = outbox.Mail("test", "ann@example.com", "A subject", ("First.",))
+            await outbox.queue(conn, store.secrets_file, mail, now=1, entropy=secrets.token_bytes)
+        assert await sender.send_due() == 0
+        assert (sender.trouble is not None) is troubled
+        async with store.database.connect() as conn:
+            assert (await deliveries.backlog(conn)).mails == left
 
 
 async def test_the_doctor_connects(tmp_path: Path) -> None:

@@ -49,11 +49,13 @@ LONGEST_REASON = 300
 
 
 class NotSent(Exception):
-    """The mail was not taken. ``lasting``: trying again is of no use."""
+    """The mail was not taken. ``lasting``: trying again is of no use. ``of_mail``: this one was refused, and says nothing of
+    others."""
 
-    def __init__(self, text: str, *, lasting: bool = False) -> None:
+    def __init__(self, text: str, *, lasting: bool = False, of_mail: bool = False) -> None:
         super().__init__(text)
         self.lasting = lasting
+        self.of_mail = lasting or of_mail
 
 
 class MailUrlError(OperatorError):
@@ -184,11 +186,18 @@ class Smtp:
                     start_tls=self._start_tls,
                     timeout=self._seconds,
                 )
-        except aiosmtplib.SMTPResponseException as error:
-            raise NotSent(f"{error.code} {_plain(error.message)}", lasting=500 <= error.code < 600) from error
         except aiosmtplib.SMTPRecipientsRefused as error:
-            code = max(refused.code for refused in error.recipients)
-            raise NotSent(f"{code} the recipient was refused", lasting=code >= 500) from error
+            worst = max(error.recipients, key=lambda refused: refused.code)
+            if _is_ours(worst.code, worst.message):
+                raise NotSent(f"{worst.code} we may not send to the recipient") from error
+            raise NotSent(
+                f"{worst.code} the recipient was refused", lasting=worst.code >= 500, of_mail=True
+            ) from error
+        except aiosmtplib.SMTPDataError as error:
+            raise NotSent(_answer(error.code, error.message), lasting=500 <= error.code < 600) from error
+        except aiosmtplib.SMTPResponseException as error:
+            # The greeting, sign-in and MAIL FROM are about us, whatever the code: every mail would be lost for it.
+            raise NotSent(_answer(error.code, error.message)) from error
         except Exception as error:  # its answers may be anything, and no mail is lost for it
             raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
 
@@ -209,14 +218,22 @@ class Smtp:
             async with asyncio.timeout(SMTP_ANSWERS * self._seconds), client:
                 await client.noop()
         except aiosmtplib.SMTPResponseException as error:
-            raise NotSent(f"{error.code} {_plain(error.message)}") from error
+            raise NotSent(_answer(error.code, error.message)) from error
         except Exception as error:
             raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
 
 
-def _plain(text: str) -> str:
+def _answer(code: int, text: str) -> str:
     """What a mail server says, as it may stand in the log and on a page."""
-    return "".join(one if one.isprintable() else " " for one in text[:LONGEST_REASON])
+    return f"{code} " + "".join(one if one.isprintable() else " " for one in text[:LONGEST_REASON])
+
+
+def _is_ours(code: int, text: str) -> bool:
+    """Whether a refusal of the recipient is about us: the server is closing, wants a sign-in, or relays nothing for us.
+
+    By RFC 3463 5.7 is of policy; an address that does not exist is 5.1.
+    """
+    return code in (421, 530) or (code >= 500 and text.startswith("5.7."))
 
 
 def mail_transport(mail_url: str) -> MailTransport:
@@ -319,7 +336,7 @@ class MailSender:
             # A server repeats the address that it refuses.
             text = str(error).replace(due.mail.recipient, "(recipient)")
             log.warning("mail not sent", extra={"code": due.mail.kind, "error": text})
-            if not error.lasting:
+            if not error.of_mail:
                 self.trouble = text
             async with self._database.transaction() as conn:
                 await outbox.sending_failed(conn, due, str(error), lasting=error.lasting, now=self._now_ms())
