@@ -22,6 +22,7 @@ from penstock.operations.notifier import Notifier, try_webhook
 from penstock.operations.upstreams import Alert, UpstreamWatch
 from penstock.store.sql.schema import deliveries as delivery_rows
 from penstock.store.sql.schema import outbox
+from penstock.store.sql.schema import staff_events as staff_event_rows
 from penstock.store.sql.schema import webhooks as webhook_rows
 from tests.service.receivers import Receiver, receiving, trusting
 from tests.service.running_service import House, open_house
@@ -302,6 +303,40 @@ async def test_quiet_hours_hold_back_and_the_digest_collects(office: Office) -> 
     assert len(digest) == 1
     told = [(it["event"], it["state"]) for it in digest[0]["data"]["events"]]
     assert told == [("mail.failing", "opened"), ("mail.failing", "recovered")]
+
+
+async def test_without_a_digest_for_admins_rules_get_theirs_and_old_rows_go(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with receiving() as receiver:
+        more = {**trusting(tmp_path), "digest_at": "never"}
+        async with open_house(tmp_path / "data", database_url=engine.url, **more) as house:
+            office = Office(house, receiver)
+            removed = await office.hook("old")
+            await office.hook()
+            await office.rule(event="*", webhook="pager", at_once=False)
+            async with house.store.database.transaction() as conn:
+                id = accounts.new_user_id(secrets.token_bytes(16))
+                await accounts.create_user(
+                    conn, "root@example.com", plan="lab", admin=True, verified=True, now=1, id=id
+                )
+                hook = await webhooks.webhook_named(conn, removed.id)
+                await webhooks.remove_webhook(conn, hook, SYSTEM, now=office.now, entropy=secrets.token_bytes)
+            await office.sees(OUT)
+            midnight = 16 * 3600
+            assert await office.later(midnight - 1) == 0
+            assert await office.later(1) == 1, "at 00:00"
+            (digest,) = [message.json for message in receiver.got]
+            assert digest["type"] == "digest.daily"
+            for _ in range(2):
+                await office.later(86_400)
+            await office.later(100 * 86_400)
+            await office.later(86_400)
+            async with house.store.database.connect() as conn:
+                assert list(await conn.scalars(select(outbox.c.kind))) == []
+                assert list(await conn.scalars(select(webhook_rows.c.name))) == ["pager"]
+                assert await conn.scalar(select(staff_event_rows.c.id).limit(1)) is None
+            assert len(await office.kept()) == 0
 
 
 async def test_new_accounts_are_told_without_their_addresses(office: Office) -> None:

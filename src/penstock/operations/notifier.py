@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock import __version__
 from penstock.domain.accounts import accounts
@@ -39,6 +40,8 @@ log = logging.getLogger("penstock.operations.notifier")
 AGENT: Final = f"Penstock/{__version__}"
 LEAD: Final = "notices"
 DIGEST: Final = "digest"
+_MIDNIGHT: Final = "00:00"
+"""When what rules collect is sent where admins want no digest."""
 LEASE_MS: Final = 60_000
 _SEEN_SECONDS: Final = 30.0
 """What lasts is said again so often, so that nobody takes it for over."""
@@ -181,10 +184,10 @@ class Notifier:
         await self._digest(now)
 
     async def _digest(self, now: int) -> None:
-        """Once a day, whichever server comes first."""
-        if self._settings.digest_at == "never":
-            return
-        due = digest.digest_due(now, self._settings.digest_at, self._zone)
+        """Once a day, whichever server comes first: what rules collect is sent, what is old is tidied, and admins are mailed
+        where they want that."""
+        mailed = self._settings.digest_at != "never"
+        due = digest.digest_due(now, self._settings.digest_at if mailed else _MIDNIGHT, self._zone)
         async with self._database.connect() as conn:
             known = await done_until(conn, DIGEST)
             if known is not None and known >= due:
@@ -193,20 +196,23 @@ class Notifier:
             since = await take_job(conn, DIGEST, self._holder, lease_ms=LEASE_MS, now=now)
             if since is None or since >= due:
                 return
-            found = await digest.gather_digest(conn, since=since, now=now)
             await deliveries.bundle_digests(conn, self._secrets_file, now=now, entropy=secrets.token_bytes)
             await staff_events.tidy_events(conn, now=now)
             await deliveries.tidy_deliveries(conn, now=now)
             await webhooks.tidy_webhooks(conn, now=now)
-            if not found.is_empty:
-                url = self._settings.url(self._settings.port)
-                for operator in await accounts.admins(conn):
-                    mail = messages.daily_digest(
-                        self._custom.brand, operator, url, found.waits, found.changed
-                    )
-                    await outbox.queue(conn, self._secrets_file, mail, now=now, entropy=secrets.token_bytes)
+            if mailed:
+                await self._mail_digest(conn, since, now)
             await job_done(conn, DIGEST, before=since, at=now)
         self._mail_queued()
+
+    async def _mail_digest(self, conn: AsyncConnection, since: int, now: int) -> None:
+        found = await digest.gather_digest(conn, since=since, now=now)
+        if found.is_empty:
+            return
+        url = self._settings.url(self._settings.port)
+        for operator in await accounts.admins(conn):
+            mail = messages.daily_digest(self._custom.brand, operator, url, found.waits, found.changed)
+            await outbox.queue(conn, self._secrets_file, mail, now=now, entropy=secrets.token_bytes)
 
     async def _tell_backlog(self) -> None:
         async with self._database.connect() as conn:

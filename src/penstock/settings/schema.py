@@ -238,7 +238,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         about(
             "When owners and admins are mailed what waits for somebody and what has changed; none where there is nothing. "
-            "`never` for no digest.",
+            "`never` for no such mail; what rules collect for the digest is sent at 00:00 then.",
             "a time such as 08:00, or never",
             pattern=r"^(never|([01]\d|2[0-3]):[0-5]\d)$",
         ),
