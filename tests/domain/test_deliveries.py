@@ -317,7 +317,10 @@ async def test_the_rest_of_an_hour_comes_in_one_when_its_oldest_is_an_hour_old(d
     await desk.rule(event="*", webhook="pager")
     for number in range(3):
         await desk.tell(f"m-{number}")
-    assert len(await desk.take()) == 2
+    sent = await desk.take()
+    assert len(sent) == 2
+    for due in sent:
+        await desk.arrived(due)
     desk.now += MINUTE
     await desk.tell("mail", "mail.failing")
     desk.now += HOUR - MINUTE - 1
@@ -356,6 +359,84 @@ async def test_quiet_hours_hold_back_the_summary_as_well(desk: Desk) -> None:
     assert await desk.summaries() == 1
     summaries = [due.letter for due in await desk.take() if due.tries == 1]
     assert [each.object for letter in summaries for each in letter.told] == ["ledger"]
+
+
+async def test_what_quiet_hours_hold_counts_for_the_hour_in_which_it_is_sent(desk: Desk) -> None:
+    await desk.hook()
+    await desk.rule(event="model", webhook="pager", quiet="07:30-11:00")
+    await desk.rule(event="mail", webhook="pager")
+    for number in range(6):
+        await desk.tell(f"m-{number}")
+        desk.now += HOUR // 2
+    await desk.tell("mail", "mail.failing")
+    assert await desk.summaries() == 1
+    sent = await desk.take()
+    assert sorted(due.letter.event for due in sent) == ["model.out", "model.out", "summary"]
+    (summary,) = [due.letter for due in sent if due.letter.event == "summary"]
+    assert [each.object for each in summary.told] == ["m-2", "m-3", "m-4", "m-5", "mail"]
+
+
+async def test_what_quiet_hours_hold_takes_nothing_of_the_hour_that_is(desk: Desk) -> None:
+    await desk.hook()
+    await desk.rule(event="model", webhook="pager", quiet="07:30-11:00")
+    await desk.rule(event="mail", webhook="pager")
+    for number in range(2):
+        await desk.tell(f"m-{number}")
+    for number in range(3):
+        await desk.tell(f"mail-{number}", "mail.failing")
+    assert sorted(due.letter.told[0].object for due in await desk.take()) == ["mail-0", "mail-1"]
+
+
+async def test_what_a_target_does_not_take_counts_until_it_does(desk: Desk) -> None:
+    """Otherwise all that has happened while it was away would come one by one."""
+    await desk.hook()
+    await desk.rule(event="*", webhook="pager")
+    for number in range(2):
+        await desk.tell(f"m-{number}")
+    for hours in range(3):
+        for due in await desk.take():
+            await desk.refused(due)
+        desk.now += HOUR if hours else 10 * MINUTE
+        await desk.tell(f"n-{hours}")
+        states = {it.state for it in await desk.kept() if it.created_at == desk.now}
+        assert states == {"collected"}
+
+
+async def test_the_backlog_leaves_out_what_quiet_hours_hold_and_counts_from_when_it_was_due(
+    desk: Desk,
+) -> None:
+    await desk.hook()
+    await desk.rule(event="*", webhook="pager", quiet="07:30-11:00")
+    await desk.tell()
+
+    async def backlog() -> tuple[int, int | None]:
+        found = await desk.do(lambda conn: deliveries.backlog(conn, now=desk.now))
+        return found.webhooks, found.webhooks_since
+
+    assert await backlog() == (0, None)
+    desk.now += 3 * HOUR - 1
+    assert await backlog() == (0, None)
+    desk.now += 1
+    over = desk.now
+    assert await backlog() == (1, over)
+    for number in range(4):
+        (due,) = await desk.take()
+        await desk.refused(due)
+        assert await backlog() == (1, over), "and it is due since then however often it was tried"
+        desk.now += 30_000 << number
+    await desk.arrived((await desk.take())[0])
+    assert await backlog() == (0, None)
+    await desk.do(
+        lambda conn: outbox.queue(
+            conn,
+            desk.vault,
+            Mail("test", "ann@example.com", "A subject", ("First.",)),
+            now=desk.now,
+            entropy=secrets.token_bytes,
+        )
+    )
+    mails = await desk.do(lambda conn: deliveries.backlog(conn, now=desk.now + 5))
+    assert (mails.mails, mails.mails_since) == (1, desk.now)
 
 
 async def test_what_waits_to_be_said_with_others_is_not_sent_by_itself(desk: Desk) -> None:

@@ -216,7 +216,7 @@ class Notifier:
 
     async def _tell_backlog(self) -> None:
         async with self._database.connect() as conn:
-            found = await deliveries.backlog(conn)
+            found = await deliveries.backlog(conn, now=self._now_ms())
         now = self._now()
         self._metrics.outbox = {
             kind: (count, 0.0 if since is None else max(0.0, now - since / 1000))

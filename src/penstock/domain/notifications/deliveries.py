@@ -11,7 +11,7 @@ from datetime import tzinfo
 from typing import Final
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
@@ -35,6 +35,8 @@ TRIES: Final = 10
 KEEP_MS: Final = 30 * 86_400_000
 _FIRST_RETRY: Final = 30_000
 _HOUR_MS: Final = 3_600_000
+_LONGEST_WAIT_MS: Final = 30 * _HOUR_MS
+"""Quiet hours are shorter than a day, and the tries take four hours: who was made before is of no other hour."""
 _SHOWN_AT_ONCE: Final = 50
 _decode = msgspec.json.Decoder(Letter).decode
 
@@ -104,7 +106,7 @@ async def fan_out(
     soonest = _soonest(await list_rules(conn), told.event, told.severity, custom.zone, now)
     letter = Letter(told.event, now, (told,))
     for (kind, target), due in soonest.items():
-        held = due is not None and await _said_lately(conn, target, now) >= custom.per_hour
+        held = due is not None and await _said_lately(conn, target, due) >= custom.per_hour
         bundle = "digest" if due is None else "hour" if held else ""
         when = None if bundle else due
         await _keep(conn, secrets_file, kind, target, letter, bundle, now=now, due_at=when, entropy=entropy)
@@ -279,17 +281,22 @@ async def failing_targets(conn: AsyncConnection, *, since: int) -> list[str]:
     return list(rows)
 
 
-async def backlog(conn: AsyncConnection) -> Backlog:
-    """What is due and has not gone out: the mails, and what goes to webhooks."""
-    found: list[int | None] = []
-    for created, due in (
-        (outbox_table.c.created_at, outbox_table.c.due_at),
-        (deliveries.c.created_at, deliveries.c.due_at),
-    ):
-        row = (await conn.execute(select(func.count(), func.min(created)).where(due.is_not(None)))).one()
-        found += [row[0], row[1]]
-    mails, mails_since, hooks, hooks_since = found
-    return Backlog(mails or 0, mails_since, hooks or 0, hooks_since)
+async def backlog(conn: AsyncConnection, *, now: int) -> Backlog:
+    """What is due and has not gone out: the mails, and what goes to webhooks. What quiet hours hold is not due."""
+    of_mails = outbox_table.c
+    mails = await conn.execute(
+        select(func.count(), func.min(of_mails.created_at)).where(of_mails.due_at.is_not(None))
+    )
+    columns = deliveries.c
+    # Less what it has waited between its tries, when it was due first; where it is in hand that is too early.
+    first = columns.due_at - _FIRST_RETRY * (literal(1).bitwise_lshift(columns.tries) - 1)
+    since = case((first > columns.created_at, first), else_=columns.created_at)
+    letters = await conn.execute(
+        select(func.count(), func.min(since)).where(
+            or_(columns.due_at <= now, columns.tries > 0), columns.due_at.is_not(None)
+        )
+    )
+    return Backlog(*mails.one(), *letters.one())
 
 
 async def tidy_deliveries(conn: AsyncConnection, *, now: int) -> None:
@@ -327,12 +334,18 @@ def _severity_of(event: str) -> Severity:
     return "info" if kind is None else kind.severity
 
 
-async def _said_lately(conn: AsyncConnection, target: str, now: int) -> int:
+async def _said_lately(conn: AsyncConnection, target: str, due: int) -> int:
+    """How many a target gets in the hour before ``due``, with those that it has not taken and will get when it does."""
     columns = deliveries.c
+    said = func.coalesce(columns.sent_at, columns.due_at)
     query = select(func.count()).where(
         columns.target == target,
+        columns.created_at > due - _LONGEST_WAIT_MS,
         columns.bundle == "",
-        columns.created_at > now - _HOUR_MS,
+        or_(
+            and_(said > due - _HOUR_MS, said <= due),
+            and_(columns.due_at.is_not(None), columns.tries > 0),
+        ),
         columns.event.not_in(("summary", "digest.daily")),
     )
     return await conn.scalar(query) or 0
