@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
 
 from penstock.domain.accounts import accounts
 from penstock.domain.notifications import deliveries, rules, staff_events, webhooks
@@ -21,7 +21,7 @@ from penstock.operations.health import Health
 from penstock.operations.notifier import Notifier, try_webhook
 from penstock.operations.upstreams import Alert, UpstreamWatch
 from penstock.store.sql.schema import deliveries as delivery_rows
-from penstock.store.sql.schema import outbox
+from penstock.store.sql.schema import outbox, plan_wishes
 from penstock.store.sql.schema import staff_events as staff_event_rows
 from penstock.store.sql.schema import webhooks as webhook_rows
 from tests.service.receivers import Receiver, receiving, trusting
@@ -484,6 +484,58 @@ async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_wor
         ("ledger.difference", "ledger"),
     ]
     assert not any(canary in it.text for it in found)
+
+
+async def test_what_lasts_is_told_as_it_is_by_now(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    await office.sees(replace(OUT, text="in 1 place"))
+    for minutes in range(3):
+        office.house.clock.now += 60
+        assert await office.sees(replace(OUT, text=f"in {minutes + 2} places")) == 0, "it is not told anew"
+    async with office.house.store.database.connect() as conn:
+        (event,) = await staff_events.lasting_events(conn)
+    assert event.text == "in 4 places"
+    office.house.clock.now += 86_400
+    await office.sees(replace(OUT, text="in 9 places"))
+    await office.later(80)
+    await office.later(80)
+    told = [(it.json["data"]["state"], it.json["data"]["text"]) for it in office.receiver.got]
+    assert told == [("opened", "in 1 place"), ("still_open", "in 9 places"), ("recovered", "in 9 places")]
+
+
+async def test_a_wish_for_another_plan_is_another_event(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="plan.asked", webhook="pager")
+    user = accounts.new_user_id(secrets.token_bytes(16))
+    async with office.house.store.database.transaction() as conn:
+        await accounts.create_user(
+            conn, "ann@example.com", plan="lab", admin=False, verified=True, now=1, id=user
+        )
+    for plan in ("pro", "starter"):
+        async with office.house.store.database.transaction() as conn:
+            await conn.execute(delete(plan_wishes))
+            await conn.execute(insert(plan_wishes).values(user_id=user, plan_id=plan, created_at=office.now))
+        assert await office.later(60) == 1
+        told = office.receiver.got[-1].json["data"]
+        assert (told["state"], told["object"]) == ("opened", f"{user}:{plan}")
+        assert told["text"].endswith(plan)
+
+
+async def test_names_that_are_too_long_are_cut_and_stay_two(office: Office) -> None:
+    """A provider may call a model as it likes."""
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    name = "provider:" + "m" * 256
+    long = [replace(OUT, object=f"{name}-{end}", text=f"{name}-{end} " * 2) for end in "ab"]
+    assert await office.sees(*long) == 2
+    assert await office.sees(*long) == 0
+    assert {len(it.json["data"]["object"]) for it in office.receiver.got} == {200}
+    assert {len(it.json["data"]["text"]) for it in office.receiver.got} == {300}
+    async with office.house.store.database.transaction() as conn:
+        once = Condition("account.signed_up", name, name * 2)
+        for expected in (True, False):
+            assert await staff_events.happened(conn, office.teller, once, 1, now=office.now) is expected
 
 
 async def test_names_that_callers_chose_are_told_to_nobody(office: Office) -> None:

@@ -21,6 +21,8 @@ from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import upsert
 from penstock.store.sql.schema import staff_events
 
+_LONGEST_OBJECT: Final = 200
+_LONGEST_TEXT: Final = 300
 KEEP_EVENTS_MS: Final = 90 * 86_400_000
 
 
@@ -82,15 +84,12 @@ async def close_unseen(conn: AsyncConnection, teller: Teller, *, unseen_ms: int,
 
 async def happened(conn: AsyncConnection, teller: Teller, found: Condition, at: int, *, now: int) -> bool:
     """Tell of what has happened at a time; False where it was told already, by whichever server."""
-    kind = EVENT_KINDS[found.event]
+    kind, shown = EVENT_KINDS[found.event], _cut(found)
     id = f"evt_{_key(found.event, found.object, at).hex()[:32]}"
-    made = await conn.execute(
-        upsert(conn, staff_events, ["id"], []),
-        _row(StaffEvent(id, kind.name, found.object, kind.severity, found.text, at, now, now, now), None),
-    )
+    event = StaffEvent(id, kind.name, shown.object, kind.severity, shown.text, at, now, now, now)
+    made = await conn.execute(upsert(conn, staff_events, ["id"], []), _row(event, None))
     if made.rowcount != 1:
         return False
-    event = StaffEvent(id, kind.name, found.object, kind.severity, found.text, at, now, now, now)
     await _tell(conn, teller, event, "happened", now)
     return True
 
@@ -132,18 +131,20 @@ async def tidy_events(conn: AsyncConnection, *, now: int) -> None:
 
 async def _observe(conn: AsyncConnection, teller: Teller, seen: Condition, now: int) -> int:
     columns = staff_events.c
-    kind, key = EVENT_KINDS[seen.event], _key(seen.event, seen.object, 0)
+    kind, key, shown = EVENT_KINDS[seen.event], _key(seen.event, seen.object, 0), _cut(seen)
     row = (await conn.execute(select(*_COLUMNS).where(columns.open_key == key))).first()
     if row is None:
         id = api_key.identifier("evt", teller.entropy(16))
-        event = StaffEvent(id, kind.name, seen.object, kind.severity, seen.text, now, now, now, None)
+        event = StaffEvent(id, kind.name, shown.object, kind.severity, shown.text, now, now, now, None)
         made = await conn.execute(upsert(conn, staff_events, ["open_key"], []), _row(event, key))
         if made.rowcount != 1:
             return 0  # another server was first
         await _tell(conn, teller, event, "opened", now)
         return 1
-    event = StaffEvent(*row)
-    await conn.execute(update(staff_events).where(columns.id == event.id).values(seen_at=now))
+    event = msgspec.structs.replace(StaffEvent(*row), text=shown.text)
+    await conn.execute(
+        update(staff_events).where(columns.id == event.id).values(seen_at=now, text=event.text)
+    )
     if kind.once or now - event.told_at < teller.again_ms:
         return 0
     ours = await conn.execute(
@@ -162,6 +163,11 @@ async def _tell(
 ) -> None:
     told = Told(event.event, state, event.severity, event.object, event.text, now, event.opened_at)
     await fan_out(conn, teller.secrets_file, told, teller.custom, now=now, entropy=teller.entropy)
+
+
+def _cut(seen: Condition) -> Condition:
+    """As long as it may be kept: a provider's names for models may be longer, and PostgreSQL takes no more."""
+    return Condition(seen.event, seen.object[:_LONGEST_OBJECT], seen.text[:_LONGEST_TEXT])
 
 
 def _row(event: StaffEvent, key: bytes | None) -> dict[str, object]:

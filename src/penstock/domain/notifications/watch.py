@@ -41,7 +41,7 @@ async def conditions_in_books(
         hours = thresholds.backup_ms // _HOUR_MS
         found.append(Condition("backup.old", BACKUP, f"No backup was made for more than {hours} hours"))
     found += [
-        Condition("plan.asked", user, f"The account {user} asks for the plan {plan}")
+        Condition("plan.asked", f"{user}:{plan}", f"The account {user} asks for the plan {plan}")
         for user, plan in await conn.execute(
             select(plan_wishes.c.user_id, plan_wishes.c.plan_id)
             .order_by(plan_wishes.c.created_at, plan_wishes.c.user_id)
