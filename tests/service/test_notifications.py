@@ -106,13 +106,14 @@ async def office(engine: Engine, tmp_path: Path) -> AsyncGenerator[Office]:
             yield Office(house, receiver)
 
 
-def beside(office: Office, *seen: Condition) -> Notifier:
+def beside(office: Office, *seen: Condition, poll: float = 86_400.0) -> Notifier:
     """Another server's notifier, and what that server sees."""
     store = office.house.store
+    settings = replace(office.house.settings, notify_poll=poll)
     return Notifier(
         store.database,
         store.secrets_file,
-        office.house.settings,
+        settings,
         office.notifier._metrics,
         sees=(lambda: list(seen),),
         now=office.house.clock,
@@ -385,6 +386,39 @@ async def test_of_two_servers_one_sends_and_one_writes_the_digest(office: Office
         kinds = list(await conn.scalars(select(outbox.c.kind)))
     assert kinds == ["digest_daily"]
     assert [message.json["data"]["state"] for message in office.receiver.got] == ["opened", "still_open"]
+
+
+async def test_after_a_while_without_a_leader_others_may_say_first_what_they_see(office: Office) -> None:
+    """The database was away for all, or the leader was started anew."""
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    seen = [OUT]
+    first, other = beside(office, poll=5.0), beside(office, poll=5.0)
+    other._sees = (lambda: list(seen),)
+
+    async def rounds(*servers: Notifier, seconds: int) -> None:
+        for _ in range(seconds // 5):
+            for each in servers:
+                await each.round()
+            office.house.clock.now += 5
+
+    def told() -> list[str]:
+        return [it.json["data"]["state"] for it in office.receiver.got]
+
+    await rounds(first, other, seconds=200)
+    for away in (110, 180, 3600):
+        office.house.clock.now += away
+        await rounds(first, other, seconds=30)
+        assert told() == ["opened"], f"without anybody for {away} s"
+    await rounds(other, seconds=100)
+    await rounds(beside(office, poll=5.0), other, seconds=30)
+    office.house.clock.now += 119
+    await beside(office, poll=5.0).round()
+    await rounds(first, other, seconds=30)
+    assert told() == ["opened"], "started anew"
+    seen.clear()
+    await rounds(first, other, seconds=300)
+    assert told() == ["opened", "recovered"], "and what is over is told"
 
 
 async def test_a_receiver_that_hangs_lets_a_server_see_and_lead_meanwhile(office: Office) -> None:

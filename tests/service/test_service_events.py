@@ -145,7 +145,7 @@ async def test_an_old_backup_is_told_once_by_two_servers_and_is_over_with_the_ne
         await note_done(conn, BACKUP, at=office.now)
         assert await done_until(conn, BACKUP) == office.now
     await office.later(200)
-    await office.later(100)
+    await office.later(130)  # whoever leads for the first time waits for what others see
     assert states(office)[1:] == [("backup.old", "backup", "recovered")]
     async with store.database.connect() as conn:
         assert await lasting_events(conn) == []
@@ -237,14 +237,18 @@ async def test_the_newest_version_is_asked_for_once_a_day_and_told_until_it_is_o
         assert (len(asked), watch.conditions()) == (2, [])
 
 
-@pytest.mark.parametrize(
+BAD = pytest.mark.parametrize(
     "answer",
     [
         page({"version": "9"}, "500 Internal Server Error"), page({"version": "9"}, "302 Found"), page([]),
         page({"version": 9}),
         b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", b"nonsense\r\n\r\n", b"", page({}), page({"version": "\ud800"}),
+        page({"version": "9"}, "404 Not Found"), page({"version": "latest"}), page({"version": "9.0rc1"}),
     ],
 )  # fmt: skip
+
+
+@BAD
 async def test_an_answer_that_is_none_changes_nothing_and_is_asked_for_again(answer: bytes) -> None:
     at, told, asked = [0.0], [answer], list[str]()
     async with releases(told, asked) as url:
@@ -252,13 +256,56 @@ async def test_an_answer_that_is_none_changes_nothing_and_is_asked_for_again(ans
         await watch.look()
         assert watch.conditions() == []
         told[0] = page({"version": "1.2"})
-        at[0] += ASKED_SECONDS
+        at[0] += AGAIN_SECONDS
         await watch.look()
         assert [it.object for it in watch.conditions()] == ["1.2"]
-    at[0] += ASKED_SECONDS
-    await watch.look()
-    assert watch.conditions(), "nobody answers: what was known is known"
+        told[0] = answer
+        for seconds in (ASKED_SECONDS, AGAIN_SECONDS):
+            at[0] += seconds
+            before = len(asked)
+            await watch.look()
+            assert len(asked) == before + 1
+            assert [it.object for it in watch.conditions()] == ["1.2"], "what was known is known"
+        told[0] = page({"version": "1.1.0"})
+        at[0] += AGAIN_SECONDS
+        await watch.look()
+        assert watch.conditions() == []
     assert AGAIN_SECONDS < ASKED_SECONDS
+
+
+async def test_a_server_that_has_no_answer_yet_believes_what_staff_were_told(tmp_path: Path) -> None:
+    told, asked = [page({"version": "999.0"})], list[str]()
+    async with releases(told, asked) as url, receiving() as receiver:
+        for version in ("999.0", "999.1"):
+            async with open_house(tmp_path / "a", release_url=url, **trusting(tmp_path)) as house:
+                office = Office(house, receiver)
+                if version == "999.0":
+                    await office.hook()
+                    await office.rule(event="release", webhook="pager")
+                for _ in range(8):
+                    await office.later(50)
+                assert states(office) == [("release.available", "999.0", "opened")]
+                watch = office.notifier._releases
+                assert watch is not None
+                if version == "999.1":
+                    told[0] = page({"version": "999.1"})
+                    watch._due = 0.0
+                    for _ in range(5):
+                        await office.later(50)
+                    assert states(office)[1:] == [
+                        ("release.available", "999.1", "opened"),
+                        ("release.available", "999.0", "recovered"),
+                    ]
+            told[0] = page({}, "503 Service Unavailable")
+    assert not ReleaseWatch(url, "999.0").knows
+
+
+def test_a_version_that_we_have_by_now_is_not_believed() -> None:
+    watch = ReleaseWatch("http://127.0.0.1:1/", "1.2.0")
+    watch.suppose("1.2.0")
+    assert watch.conditions() == []
+    watch.suppose("1.3.0")
+    assert [it.object for it in watch.conditions()] == ["1.3.0"]
 
 
 async def test_without_an_address_nothing_is_asked_and_with_one_staff_are_told_once(tmp_path: Path) -> None:

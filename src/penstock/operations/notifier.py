@@ -90,6 +90,11 @@ class Notifier:
         self._holder = secrets.token_hex(16)
         self._said: frozenset[tuple[str, str]] = frozenset()
         self._said_at = 0.0
+        self._unseen_ms = int(settings.notify_over * 1000)
+        self._say_every = min(_SEEN_SECONDS, settings.notify_over / 4)
+        late_ms = int((self._say_every + settings.notify_poll) * 1000)
+        self._gap_ms = max(self._unseen_ms - late_ms, int(2000 * settings.notify_poll))
+        self._led_at = self._close_from = 0
         self._hold_ms = int(settings.webhook_seconds * 1000) + _SPARE_MS
         self._woken, self._due = asyncio.Event(), asyncio.Event()
         self._turn, self._sending = asyncio.Lock(), asyncio.Lock()
@@ -148,7 +153,7 @@ class Notifier:
         seen = [each for sees in self._sees for each in sees()]
         named = frozenset((each.event, each.object) for each in seen)
         now = self._now()
-        if not seen or (named == self._said and abs(now - self._said_at) < _SEEN_SECONDS):
+        if not seen or (named == self._said and abs(now - self._said_at) < self._say_every):
             self._said = named
             return
         async with self._database.transaction() as conn:
@@ -173,15 +178,32 @@ class Notifier:
             accounts_made, through = await watch.new_accounts(conn, after=since, now=now)
             for what, at in accounts_made:
                 await staff_events.happened(conn, self._teller, what, at, now=now)
-            unseen = int(self._settings.notify_over * 1000)
-            await staff_events.close_unseen(conn, self._teller, unseen_ms=unseen, now=now)
+            if self._may_close(now):
+                await staff_events.close_unseen(conn, self._teller, unseen_ms=self._unseen_ms, now=now)
             await deliveries.bundle_hours(
                 conn, self._secrets_file, self._custom, now=now, entropy=secrets.token_bytes
             )
             await job_done(conn, LEAD, before=since, at=through)
-        if self._releases is not None:
-            await self._releases.look()
+        self._led_at = now
+        await self._look_for_releases()
         await self._digest(now)
+
+    def _may_close(self, now: int) -> bool:
+        """Whether what is unseen by now could have been said: after a while without us, as of a database that was away, the
+        others have as long again to say what they see."""
+        if now - self._led_at > self._gap_ms:
+            self._close_from = now + self._unseen_ms
+        return now >= self._close_from
+
+    async def _look_for_releases(self) -> None:
+        if self._releases is None:
+            return
+        await self._releases.look()
+        if not self._releases.knows:
+            async with self._database.connect() as conn:
+                for it in await staff_events.lasting_events(conn):
+                    if it.event == "release.available":
+                        self._releases.suppose(it.object)
 
     async def _digest(self, now: int) -> None:
         """Once a day, whichever server comes first: what rules collect is sent, what is old is tidied, and admins are mailed

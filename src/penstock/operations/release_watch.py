@@ -45,6 +45,17 @@ class ReleaseWatch:
         self._clock = clock
         self._due = clock()
         self._newest = ""
+        self._answered = False
+
+    def suppose(self, told: str) -> None:
+        """Staff were told of a version before: it is there until an answer says otherwise."""
+        if not self._answered and is_newer(told, self._ours):
+            self._newest = told
+
+    @property
+    def knows(self) -> bool:
+        """Whether there was an answer yet."""
+        return self._answered
 
     def conditions(self) -> list[Condition]:
         """That there is a newer one."""
@@ -64,8 +75,16 @@ class ReleaseWatch:
         except (TimeoutError, UpstreamFailure, ssl.SSLError, msgspec.DecodeError, ValueError) as error:
             log.warning("the newest version is not known", extra={"error": type(error).__name__})
             return
-        self._due = self._clock() + ASKED_SECONDS
+        if not is_release(told):
+            log.warning("the newest version is not known", extra={"error": "no release in the answer"})
+            return
+        self._due, self._answered = self._clock() + ASKED_SECONDS, True
         self._newest = told if is_newer(told, self._ours) else ""
+
+
+def is_release(told: str) -> bool:
+    """Whether it is a version with nothing but numbers in it."""
+    return _VERSION.fullmatch(told) is not None
 
 
 def is_newer(told: str, ours: str) -> bool:
