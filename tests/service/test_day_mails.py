@@ -6,12 +6,15 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import func, select
 
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.day_mails import due, want, wanted
+from penstock.domain.catalog.catalog_store import apply_document, load_document
 from penstock.domain.mail import messages
 from penstock.operations.day_notices import DayNotices
+from penstock.providers.table import KINDS
 from penstock.store.sql.schema import day_mails, outbox
 from tests.service.running_service import House, User, open_house
 from tests.stores import Engine
@@ -99,6 +102,36 @@ async def test_who_does_not_want_them_gets_none_and_who_wants_them_again_gets_wh
     assert len(await postman.round(user, servers=2)) == 1
     async with stored.store.database.transaction() as conn:
         await want(conn, user.id, True)
+    assert await postman.round(user) == []
+
+
+@pytest.mark.parametrize("larger", ["plan", "catalogue"])
+async def test_who_has_more_of_a_day_is_told_of_it_anew(stored: House, larger: str) -> None:
+    user, postman = await stored.user("few"), Postman(stored)
+    for _ in range(5):
+        await stored.ask("chat", "chat-plain", user)
+    assert await postman.round(user) == [100]
+    database = stored.store.database
+
+    async def limit(requests: int) -> None:
+        async with database.transaction() as conn:
+            document = await load_document(conn, KINDS)
+            rows = tuple(
+                replace(plan, daily_requests=requests) if plan.id == "few" else plan
+                for plan in document.plans
+            )
+            assert await apply_document(conn, replace(document, plans=rows), KINDS, 1)
+
+    async def move(plan: str) -> None:
+        async with database.transaction() as conn:
+            await accounts.change_user(conn, user.id, accounts.Changes(plan_id=plan), now=1)
+
+    await (limit(6) if larger == "catalogue" else move("lab"))
+    assert await postman.round(user) == ([80] if larger == "catalogue" else [])
+    await (limit(5) if larger == "catalogue" else move("few"))
+    assert await postman.round(user) == [100], "of the smaller limit, after the larger one"
+    async with database.transaction() as conn:
+        await accounts.change_user(conn, user.id, accounts.Changes(plan_id="few", verified=True), now=1)
     assert await postman.round(user) == []
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
+from penstock.domain.accounts import day_mails
 from penstock.domain.trail import chain
 from penstock.errors import InvalidRequest
 from penstock.store.sql.schema import capture_orders, captures, outbox, plans, refusals, staff, users
@@ -199,7 +200,15 @@ async def change_user(conn: AsyncConnection, user_id: str, changes: Changes, *, 
                 disabled_at=changed.disabled_at,
             )
         )
+    if changed.plan_id != user.plan_id and await _daily(conn, changed.plan_id) > await _daily(
+        conn, user.plan_id
+    ):
+        await day_mails.limit_raised(conn, users.c.id == user_id)
     return changed
+
+
+async def _daily(conn: AsyncConnection, plan_id: str) -> int:
+    return await conn.scalar(select(plans.c.daily_requests).where(plans.c.id == plan_id)) or 0
 
 
 async def change_email(conn: AsyncConnection, user_id: str, email: str) -> User:

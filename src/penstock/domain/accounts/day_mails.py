@@ -7,7 +7,7 @@ mail: of several servers one does, and of several shares that were reached at on
 from typing import Final
 
 import msgspec
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.store.sql.database import upsert
@@ -81,6 +81,12 @@ async def take(conn: AsyncConnection, mail: DayMail, day: int) -> bool:
         .values(day=day, share=mail.share)
     )
     return taken.rowcount == 1
+
+
+async def limit_raised(conn: AsyncConnection, whose: ColumnElement[bool]) -> None:
+    """Users, as a condition, have more requests a day from now on: what they were told was of fewer."""
+    these = select(users.c.id).where(whose)
+    await conn.execute(update(day_mails).where(day_mails.c.user_id.in_(these)).values(share=0))
 
 
 async def wanted(conn: AsyncConnection, user_id: str) -> bool:

@@ -27,6 +27,7 @@ from penstock.core.catalog import (
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.revision import Revision
 from penstock.core.routing.switches import Switch
+from penstock.domain.accounts import day_mails
 from penstock.domain.catalog.catalog import Catalog, Plan, has_ended
 from penstock.domain.catalog.catalog_managers import (
     ChangeKind,
@@ -219,6 +220,12 @@ async def apply_document(
         conn, models_table, before.models, after.models, lambda row, at: _model_values(row, at, now_ms)
     )
     await _write(conn, plans_table, before.plans, after.plans, _plan_values)
+    daily = {plan.id: plan.daily_requests for plan in before.plans}
+    raised = [
+        plan.id for plan in after.plans if plan.daily_requests > daily.get(plan.id, plan.daily_requests)
+    ]
+    if raised:
+        await day_mails.limit_raised(conn, users.c.plan_id.in_(raised))
     for change in changes:
         if change.action == "managed":
             await set_manager(conn, change.kind, change.id, manager)
