@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.mail import outbox
@@ -14,11 +15,15 @@ from penstock.domain.mail.outbox import Mail
 from penstock.domain.notifications import deliveries, rules, webhooks
 from penstock.domain.notifications.deliveries import KEEP_MS, TRIES, Custom, Delivery, DueLetter
 from penstock.domain.notifications.digest import gather_digest
-from penstock.domain.notifications.letters import Told
+from penstock.domain.notifications.letters import Letter, Told, body_of_letter
 from penstock.domain.notifications.rules import RuleWish
+from penstock.domain.notifications.staff_events import Condition, Teller, close_unseen, happened, observe
+from penstock.domain.trail.changes import CannotUndo, KeptChange, of_operation
 from penstock.domain.trail.entries import SYSTEM
 from penstock.errors import InvalidRequest
 from penstock.store.sql.database import Database
+from penstock.store.sql.schema import changes
+from penstock.store.sql.schema import deliveries as delivery_rows
 from tests.domain.people import NOW, make_vault, open_database
 from tests.stores import Engine
 
@@ -293,6 +298,90 @@ async def test_a_webhook_fails_from_its_third_refusal_until_it_takes_something(d
             await desk.refused(due)
         desk.now += 2 * MINUTE
     assert await desk.failing() == [id], "what it took before says nothing of now"
+
+
+async def test_a_webhook_that_has_lost_something_fails_at_once(desk: Desk) -> None:
+    """One that answers 410 to all is never tried three times."""
+    id = await desk.hook()
+    await desk.rule(event="*", webhook="pager")
+    await desk.tell()
+    (due,) = await desk.take()
+    assert await desk.failing() == []
+    await desk.refused(due, lasting=True)
+    assert await desk.failing() == [id]
+    desk.now += 1
+    await desk.tell("m-2")
+    (due,) = await desk.take()
+    await desk.arrived(due)
+    assert await desk.failing() == []
+
+
+async def test_what_does_not_open_is_no_fault_of_the_webhook(desk: Desk) -> None:
+    await desk.hook()
+    await desk.rule(event="*", webhook="pager", at_once=False)
+    await desk.tell()
+    await desk.do(lambda conn: conn.execute(update(delivery_rows).values(sealed=b"\x01" + b"0" * 64)))
+    assert await desk.digests() == 0
+    assert [it.state for it in await desk.kept()] == ["given up"]
+    assert await desk.failing() == []
+
+
+async def test_a_webhook_is_not_put_back_beside_one_of_its_name(desk: Desk) -> None:
+    first = await desk.hook()
+
+    async def remove(id: str) -> KeptChange:
+        async with desk.database.transaction() as conn:
+            hook = await webhooks.webhook_named(conn, id)
+            await webhooks.remove_webhook(conn, hook, SYSTEM, now=desk.now, entropy=secrets.token_bytes)
+        async with desk.database.connect() as conn:
+            operation = await conn.scalar(
+                select(changes.c.operation).where(changes.c.object_id == id, changes.c.after.is_(None))
+            )
+            (change,) = await of_operation(conn, operation or "")
+        return change
+
+    change = await remove(first)
+    second = await desk.hook()
+    with pytest.raises(CannotUndo, match="of this name"):
+        await desk.do(lambda conn: webhooks.undo_webhook(conn, change, now=desk.now))
+    await remove(second)
+    await desk.do(lambda conn: webhooks.undo_webhook(conn, change, now=desk.now))
+    assert [it.id for it in await desk.do(webhooks.list_webhooks)] == [first]
+
+
+async def test_the_digest_has_what_is_over_however_many_have_signed_up(desk: Desk) -> None:
+    teller = Teller(desk.vault, desk.custom, 86_400_000, secrets.token_bytes)
+
+    async def tell(conn: AsyncConnection) -> None:
+        for number in range(510):
+            await happened(conn, teller, Condition("account.signed_up", f"usr_{number}", "New"), NOW, now=NOW)
+        await observe(conn, teller, [Condition("model.out", "m-1", "m-1 is out")], now=NOW + 1)
+        await close_unseen(conn, teller, unseen_ms=1, now=NOW + 10)
+
+    await desk.do(tell)
+    found = await desk.do(lambda conn: gather_digest(conn, since=NOW - 1, now=NOW + 10))
+    assert found.changed == ("[critical] over: m-1 is out",)
+
+
+@pytest.mark.parametrize("shape", ["slack", "discord", "teams"])
+@pytest.mark.parametrize(
+    ("length", "count", "more"), [(60, 100, 7), (60, 100, 0), (300, 9, 0), (10, 5, 3), (10, 5, 0)]
+)
+def test_a_chat_is_told_how_many_it_is_not_told(shape: str, length: int, count: int, more: int) -> None:
+    told = [
+        Told("model.out", "opened", "critical", "m", f"{at:03}" + "x" * length, 1, 1) for at in range(count)
+    ]
+    said = body_of_letter(Letter("summary", 1, tuple(told), more), shape, "Acme").decode()
+    named = sum(f"{at:03}x" in said for at in range(count))
+    left = count + more - named
+    assert named > 0
+    assert (f"Acme: and {left} more" in said) is (left > 0)
+    assert len(said) < 2200
+
+
+def test_one_event_that_is_too_long_for_a_chat_is_cut() -> None:
+    told = Told("model.out", "opened", "critical", "m", "x" * 5000, 1, 1)
+    assert 1900 <= len(body_of_letter(Letter("model.out", 1, (told,)), "discord", "Acme")) < 2000
 
 
 async def test_what_is_only_put_into_a_summary_has_not_been_taken(desk: Desk) -> None:

@@ -273,7 +273,7 @@ async def failing_targets(conn: AsyncConnection, *, since: int) -> list[str]:
             columns.kind == "webhook",
             columns.created_at >= since,
             columns.sent_at.is_(None),
-            columns.tries >= 3,
+            or_(columns.tries >= 3, and_(columns.tries > 0, columns.given_up_at.is_not(None))),
             or_(arrived.c.at.is_(None), arrived.c.at < columns.created_at),
         )
         .order_by(columns.target)

@@ -11,8 +11,7 @@ from sqlalchemy import ColumnElement, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.amounts import amount
-from penstock.domain.notifications.event_kinds import EVENT_KINDS
-from penstock.domain.notifications.staff_events import events_between, lasting_events
+from penstock.domain.notifications.staff_events import events_over, lasting_events
 from penstock.store.sql.schema import changes, deliveries, outbox, users
 
 _MOST_LINES: Final = 50
@@ -48,11 +47,7 @@ async def gather_digest(conn: AsyncConnection, *, since: int, now: int) -> Diges
         count = await _count(conn, table, at > since, at <= now)
         if count:
             waits.append(f"{amount(count, *what)} given up")
-    changed = [
-        f"[{it.severity}] over: {it.text}"
-        for it in await events_between(conn, since, now)
-        if it.closed_at is not None and EVENT_KINDS[it.event].lasts
-    ]
+    changed = [f"[{it.severity}] over: {it.text}" for it in await events_over(conn, since, now)]
     accounts = await _count(conn, users, users.c.created_at > since, users.c.created_at <= now)
     if accounts:
         changed.append(f"{amount(accounts, 'new account')}")

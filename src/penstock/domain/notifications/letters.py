@@ -45,12 +45,13 @@ class Letter(msgspec.Struct, frozen=True):
     told: tuple[Told, ...] = ()
     more: int = 0
 
-    def lines(self) -> list[str]:
-        """As text."""
+    def lines(self, most: int = MOST_IN_LETTER) -> list[str]:
+        """As text, with so many events by name, and how many it does not name."""
         if self.event == "webhook.test":
             return ["This is a test. Nothing has happened."]
-        found = [each.line for each in self.told]
-        return [*found, f"and {self.more} more"] if self.more else found
+        found = [each.line for each in self.told[:most]]
+        left = self.more + len(self.told) - len(found)
+        return [*found, f"and {left} more"] if left else found
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -107,7 +108,7 @@ def body_of_letter(letter: Letter, shape: str, service: str) -> bytes:
     """The JSON that a receiver of this shape takes. ``service`` is what this service calls itself."""
     if shape == "plain":
         return _encode(_plain(letter, service))
-    text = "\n".join(f"{service}: {line}" for line in letter.lines())[:_LONGEST_CHAT]
+    text = _chat(letter, service)
     if shape == "slack":
         # what Slack would read as a link or a mention
         return _encode(_Text(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")))
@@ -116,6 +117,17 @@ def body_of_letter(letter: Letter, shape: str, service: str) -> bytes:
     block = _Block("TextBlock", text, wrap=True)
     card = _Card("AdaptiveCard", "1.4", [block])
     return _encode(_Teams("message", [_Attached("application/vnd.microsoft.card.adaptive", card)]))
+
+
+def _chat(letter: Letter, service: str) -> str:
+    """As many events as fit, and how many others there are."""
+    most = len(letter.told)
+    while True:
+        lines = [f"{service}: {line}" for line in letter.lines(most)]
+        text = "\n".join(lines)
+        if len(text) <= _LONGEST_CHAT or most <= 1:
+            return text[:_LONGEST_CHAT]
+        most -= 1
 
 
 def _plain(letter: Letter, service: str) -> _Plain:

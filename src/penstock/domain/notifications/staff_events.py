@@ -105,13 +105,15 @@ async def lasting_events(conn: AsyncConnection) -> list[StaffEvent]:
     return [StaffEvent(*row) for row in rows]
 
 
-async def events_between(conn: AsyncConnection, first: int, last: int) -> list[StaffEvent]:
-    """What began or ended in this time, the oldest first."""
+async def events_over(conn: AsyncConnection, first: int, last: int) -> list[StaffEvent]:
+    """What has lasted and ended in this time, the oldest first."""
     columns = staff_events.c
-    began = (columns.opened_at > first) & (columns.opened_at <= last)
-    ended = (columns.closed_at > first) & (columns.closed_at <= last)
+    lasting = [kind.name for kind in EVENT_KINDS.values() if kind.lasts]
     rows = await conn.execute(
-        select(*_COLUMNS).where(began | ended).order_by(columns.opened_at, columns.id).limit(500)
+        select(*_COLUMNS)
+        .where(columns.closed_at > first, columns.closed_at <= last, columns.event.in_(lasting))
+        .order_by(columns.opened_at, columns.id)
+        .limit(500)
     )
     return [StaffEvent(*row) for row in rows]
 

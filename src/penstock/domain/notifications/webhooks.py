@@ -87,11 +87,7 @@ async def add_webhook(
     name = label(name, NAME_LIMIT)
     if shape not in SHAPES:
         raise InvalidRequest(f"A shape is one of {', '.join(SHAPES)}.", param="shape")
-    found = await list_webhooks(conn)
-    if len(found) >= MOST_WEBHOOKS:
-        raise InvalidRequest(f"There are {MOST_WEBHOOKS} webhooks; remove one first.")
-    if any(it.name == name for it in found):
-        raise InvalidRequest("There is a webhook of this name.", param="name")
+    await _room_for(conn, name)
     id = api_key.identifier("whk", entropy(16))
     host = host_of(address.place)
     await conn.execute(
@@ -156,8 +152,11 @@ async def note_webhook_test(
 async def undo_webhook(conn: AsyncConnection, change: KeptChange, *, now: int) -> None:
     """Put a webhook back, or take it away again. Raises ``CannotUndo``."""
     there = webhooks.c.removed_at.is_(None) if change.before is None else webhooks.c.removed_at == change.at
-    if change.before is not None and len(await list_webhooks(conn)) >= MOST_WEBHOOKS:
-        raise CannotUndo(f"There are {MOST_WEBHOOKS} webhooks; remove one first.")
+    if change.before is not None:
+        try:
+            await _room_for(conn, msgspec.json.decode(change.before, type=_Kept).name)
+        except InvalidRequest as error:
+            raise CannotUndo(error.message) from error
     done = await conn.execute(
         update(webhooks)
         .where(webhooks.c.id == change.object_id, there)
@@ -191,6 +190,15 @@ def label(text: str, most: int) -> str:
     if not 0 < len(text) <= most or not text.isprintable():
         raise InvalidRequest(f"A name is one line of 1 to {most} characters.", param="name")
     return text
+
+
+async def _room_for(conn: AsyncConnection, name: str) -> None:
+    """Raises ``InvalidRequest`` where there are too many, or one of the name."""
+    found = await list_webhooks(conn)
+    if len(found) >= MOST_WEBHOOKS:
+        raise InvalidRequest(f"There are {MOST_WEBHOOKS} webhooks; remove one first.")
+    if any(it.name == name for it in found):
+        raise InvalidRequest("There is a webhook of this name.", param="name")
 
 
 def _about(id: str) -> bytes:
