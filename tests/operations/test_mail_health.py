@@ -11,7 +11,7 @@ from penstock.domain.notifications import deliveries
 from penstock.operations.doctor import examine_installation
 from penstock.operations.first_start import open_store
 from penstock.operations.health import Health
-from penstock.operations.mail_sender import MailSender, NotSent, Smtp
+from penstock.operations.mail_sender import Files, MailSender, NotSent, Smtp
 from penstock.settings import load
 from tests.commands.conftest import Call, call, data
 from tests.operations.test_lying_mail_server import answering, steps
@@ -92,6 +92,42 @@ async def test_what_is_about_us_is_trouble_and_what_is_about_a_mail_is_not(
         assert (sender.trouble is not None) is troubled
         async with store.database.connect() as conn:
             assert (await deliveries.backlog(conn, now=1)).mails == left
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "stays"),
+    [
+        (0, b"554 no service\r\n", False),
+        (2, b"535 wrong password\r\n", False),
+        (3, b"553 not from you\r\n", True),
+        (4, b"554 5.7.1 Relay access denied\r\n", True),
+        (5, b"451 full\r\n", True),
+    ],
+)
+async def test_trouble_that_only_a_mail_shows_is_over_with_a_mail(
+    tmp_path: Path, at: int, answer: bytes, stays: bool
+) -> None:
+    """Otherwise staff would be told every few minutes that it is over, and again that it is there."""
+    settings = load({"PENSTOCK_DATA": str(tmp_path)}).settings
+    clock = [1.0]
+    async with (
+        open_store(settings) as store,
+        answering(*steps(at, answer)) as refusing,
+        answering(*GOOD) as looked_at,
+    ):
+        route = Smtp(refusing.replace("smtp://", "smtp://us:secret@"), seconds=2)
+        sender = MailSender(store.database, store.secrets_file, route, "a@b.example", lambda: clock[0])
+        async with store.database.transaction() as conn:
+            mail = outbox.Mail("test", "ann@example.com", "A subject", ("First.",))
+            await outbox.queue(conn, store.secrets_file, mail, now=1, entropy=secrets.token_bytes)
+        assert await sender.send_due() == 0
+        sender._route = Smtp(looked_at, seconds=2)
+        await sender._look()
+        assert (sender.trouble is not None) is stays
+        clock[0] += 60
+        sender._route = Files(tmp_path / "mails")
+        assert await sender.send_due() == 1
+        assert sender.trouble is None
 
 
 async def test_the_doctor_connects(tmp_path: Path) -> None:

@@ -50,12 +50,15 @@ LONGEST_REASON = 300
 
 class NotSent(Exception):
     """The mail was not taken. ``lasting``: trying again is of no use. ``of_mail``: this one was refused, and says nothing of
-    others."""
+    others. ``let_in``: the server had let us in, so that only a mail shows whether it is over."""
 
-    def __init__(self, text: str, *, lasting: bool = False, of_mail: bool = False) -> None:
+    def __init__(
+        self, text: str, *, lasting: bool = False, of_mail: bool = False, let_in: bool = False
+    ) -> None:
         super().__init__(text)
         self.lasting = lasting
         self.of_mail = lasting or of_mail
+        self.let_in = let_in
 
 
 class MailUrlError(OperatorError):
@@ -189,15 +192,17 @@ class Smtp:
         except aiosmtplib.SMTPRecipientsRefused as error:
             worst = max(error.recipients, key=lambda refused: refused.code)
             if _is_ours(worst.code, worst.message):
-                raise NotSent(f"{worst.code} we may not send to the recipient") from error
+                raise NotSent(f"{worst.code} we may not send to the recipient", let_in=True) from error
             raise NotSent(
                 f"{worst.code} the recipient was refused", lasting=worst.code >= 500, of_mail=True
             ) from error
         except aiosmtplib.SMTPDataError as error:
-            raise NotSent(_answer(error.code, error.message), lasting=500 <= error.code < 600) from error
+            lasting = 500 <= error.code < 600
+            raise NotSent(_answer(error.code, error.message), lasting=lasting, let_in=True) from error
         except aiosmtplib.SMTPResponseException as error:
             # The greeting, sign-in and MAIL FROM are about us, whatever the code: every mail would be lost for it.
-            raise NotSent(_answer(error.code, error.message)) from error
+            let_in = isinstance(error, aiosmtplib.SMTPSenderRefused)
+            raise NotSent(_answer(error.code, error.message), let_in=let_in) from error
         except Exception as error:  # its answers may be anything, and no mail is lost for it
             raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
 
@@ -269,6 +274,7 @@ class MailSender:
         self._woken = asyncio.Event()
         self._round = asyncio.Lock()
         self._looked = -LOOK_SECONDS
+        self._let_in = False
         self.trouble: str | None = None
         """Why mails cannot be sent at the moment, for the operator; None where nothing is known against it."""
 
@@ -300,7 +306,8 @@ class MailSender:
                 log.warning("the mail server does not take mails", extra={"error": str(error)})
             self.trouble = str(error)
         else:
-            self.trouble = None
+            if not self._let_in:
+                self.trouble = None
 
     async def _round_of_mails(self) -> None:
         try:
@@ -337,11 +344,11 @@ class MailSender:
             text = str(error).replace(due.mail.recipient, "(recipient)")
             log.warning("mail not sent", extra={"code": due.mail.kind, "error": text})
             if not error.of_mail:
-                self.trouble = text
+                self.trouble, self._let_in = text, error.let_in
             async with self._database.transaction() as conn:
                 await outbox.sending_failed(conn, due, str(error), lasting=error.lasting, now=self._now_ms())
             return False
-        self.trouble = None
+        self.trouble, self._let_in = None, False
         async with self._database.transaction() as conn:
             await outbox.was_sent(conn, due, now=self._now_ms())
         return True
