@@ -72,6 +72,8 @@ def test_calls_of_a_reply_have_ids_of_their_own() -> None:
         "call_msg01a_4",
         "a-gwr3",
     ]
+    taken = ReplyCalls()
+    assert [taken.name(id) for id in ("a-gwr2", "a", "a")] == ["a-gwr2", "a", "a-gwr3"]
 
 
 @given(st.lists(st.sampled_from(["", "a", "a-gwr2", "a-gwr2-gwr2", "call_r_0", "call_r_1"]), max_size=12))

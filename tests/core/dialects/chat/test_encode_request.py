@@ -164,26 +164,6 @@ def test_the_billing_block_of_claude_code_is_removed() -> None:
     assert losses == {"system.billing_header": "dropped"}
 
 
-def test_nothing_stands_between_calls_and_their_results() -> None:
-    two = (ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}"))
-    one, other = ToolResult("a", (Text("1"),)), ToolResult("b", (Text("2"),))
-
-    def rows(*between: Turn) -> list[Any]:
-        body, _ = write(USER, assistant(*two), *between, assistant(Text("done")), USER)
-        return [
-            row.get("tool_call_id") or row.get("content") or len(row["tool_calls"])
-            for row in body["messages"][1:-2]
-        ]
-
-    wanted = [2, "a", "b", "note"]
-    assert rows(user(one, other, Text("note"))) == wanted
-    assert rows(system(Text("note")), user(one, other)) == wanted
-    assert rows(user(Text("note")), user(one), user(other)) == wanted
-    assert rows(user(one), system(Text("note")), user(other)) == wanted
-    assert rows(user(one), user(Text("note"), other)) == wanted
-    assert rows(user(Text("note"))) == [2, "note"]
-
-
 def test_results_come_first_and_their_images_move_behind_all_of_them() -> None:
     """Rows 9 and 40."""
     turns = (

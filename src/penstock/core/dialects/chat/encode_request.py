@@ -213,37 +213,6 @@ def ordered(messages: list[Json], profile: Profile, lose: Lose) -> list[Json]:
     return rows
 
 
-def _results_first(turns: Sequence[Turn]) -> Sequence[Turn]:
-    """The turns with all results right behind the calls that they are of: Chat refuses whatever stands between them.
-
-    What a caller has put there, such as an instruction, follows.
-    """
-    ordered: list[Turn] = []
-    at, moved = 0, False
-    while at < len(turns):
-        end = at + 1
-        while end < len(turns) and turns[end].role != "assistant":
-            end += 1
-        begins, between = turns[at], turns[at + 1 : end]
-        at = end
-        ordered.append(begins)
-        if begins.role != "assistant" or not any(_has_results(turn) for turn in between[1:]):
-            ordered += between
-            continue
-        moved = True
-        parts = [part for turn in between for part in turn.parts]
-        ordered.append(Turn("user", tuple([part for part in parts if isinstance(part, ToolResult)])))
-        for turn in between:
-            rest = tuple([part for part in turn.parts if not isinstance(part, ToolResult)])
-            if rest:
-                ordered.append(Turn(turn.role, rest))
-    return ordered if moved else turns
-
-
-def _has_results(turn: Turn) -> bool:
-    return any(isinstance(part, ToolResult) for part in turn.parts)
-
-
 def _merged(one: Json, other: Json) -> Json:
     """Two messages of one role as one; what both have is put together."""
     merged = dict(one)
@@ -380,7 +349,6 @@ class RequestWriter(RequestEncoder):
         self, turns: Sequence[Turn], instruction: str | None, *, leading: bool = True, ends: bool = True
     ) -> list[Json]:
         messages: list[Json] = []
-        turns = _results_first(turns)
         for at, turn in enumerate(turns):
             if leading and turn.role != "system":
                 leading = False
