@@ -329,6 +329,32 @@ async def test_a_refusal_is_no_failure_of_the_connection() -> None:
         assert await link.submit("PING") == b"PONG"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"READONLY You can't write against a read only replica.",
+        b"ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica.",
+    ],
+)
+async def test_a_server_that_has_become_a_replica_is_left(words: bytes) -> None:
+    """Its address may lead to another one by now."""
+    async with peered(patience=30) as (peer, link):
+        first, second = link.submit("A"), link.submit("B")
+        await peer.greeted()
+        await peer.reads.get()
+        peer.say(b"-" + words + b"\r\n")
+        with pytest.raises(RedisRefused, match="READONLY"):
+            await first
+        with pytest.raises(RedisAway):
+            await second
+        again = link.submit("C")
+        await peer.greeted()
+        assert b"$1\r\nC\r\n" in await peer.reads.get()
+        assert len(peer.writers) == 2
+        peer.say(b"+three\r\n")
+        assert await again == b"three"
+
+
 def _free_port() -> int:
     with socket.socket() as plug:
         plug.bind(("127.0.0.1", 0))

@@ -52,6 +52,10 @@ class RedisRefused(RedisAway):
         super().__init__(text, sent=False)
 
 
+_READONLY = "READONLY"
+"""In the refusal of a server that has become a replica; older ones put it behind words about the script."""
+
+
 class RedisScript:
     """A script, called by its digest."""
 
@@ -314,6 +318,11 @@ class RedisLink:
                 self._send(connection, [asked])
                 return
             reply = RedisRefused(text)
+            if _READONLY in text:
+                # The address may lead to the one that writes by now; this connection never will.
+                asked.settle(reply)
+                connection.drop(RedisAway(text, sent=True), failed=True)
+                return
         elif not asked.shape(reply):
             connection.asked.appendleft(asked)
             connection.drop(RedisAway("it answers what it was not asked", sent=True))
