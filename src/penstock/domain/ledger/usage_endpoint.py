@@ -12,8 +12,11 @@ from penstock.errors import InvalidRequest
 from penstock.store.sql.database import Database
 
 _EPOCH: Final = date(1970, 1, 1)
+_LAST_DAY: Final = (date.max - _EPOCH).days
+"""The day after it has no name."""
 _GROUPS: Final = frozenset({"model", "key"})
 _DAYS: Final = 7
+_MOST_FIELDS: Final = 20
 """Days of a report that says nothing of them."""
 _encode = msgspec.json.Encoder().encode
 
@@ -67,7 +70,10 @@ class Question(msgspec.Struct, frozen=True):
 
 def question_of(query: bytes, now: float) -> Question:
     """The question that a query asks. ``now`` is epoch seconds. Raises ``InvalidRequest``."""
-    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=20))
+    try:
+        given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        raise InvalidRequest(f"A question has at most {_MOST_FIELDS} parameters.") from None
     span = given.get("by", "day")
     if span not in MOST_DAYS:
         raise InvalidRequest("`by` is day or hour.", param="by")
@@ -121,9 +127,12 @@ def _day(given: dict[str, str], name: str, otherwise: int) -> int:
     if not text:
         return otherwise
     try:
-        return (date.fromisoformat(text) - _EPOCH).days
+        day = (date.fromisoformat(text) - _EPOCH).days
     except ValueError as error:
         raise InvalidRequest(f"`{name}` is a day such as 2026-12-31.", param=name) from error
+    if not 0 <= day < _LAST_DAY:
+        raise InvalidRequest(f"`{name}` is a day from 1970 on, such as 2026-12-31.", param=name)
+    return day
 
 
 def _moment(hour: int) -> str:
