@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, update
 
+from penstock.domain.accounts import accounts
 from penstock.domain.ledger import retention
+from penstock.domain.ledger.reconciliation import RowsGone
 from penstock.domain.notifications import staff_events
 from penstock.domain.trail import chain, entries
 from penstock.domain.trail.entries import Subject
@@ -47,6 +49,31 @@ async def test_a_slow_round_that_fails_is_followed_by_the_next(
     }
 
 
+@pytest.mark.parametrize("failure", [DatabaseUnavailable("away"), RowsGone(), ValueError("of our own")])
+async def test_a_step_that_fails_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: Exception
+) -> None:
+    done: list[str] = []
+    third = asyncio.Event()
+
+    async def fails(*_: object) -> list[object]:
+        raise failure
+
+    async def keep(*_: object) -> int:
+        done.append("keep")
+        if len(done) == 3:
+            third.set()
+        return 0
+
+    monkeypatch.setattr(maintenance, "compare", fails)
+    monkeypatch.setattr(accounts, "delete_leavers", fails)
+    monkeypatch.setattr(retention, "keep", keep)
+    monkeypatch.setattr(maintenance, "_FIRST_SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(maintenance, "_SLOW_SECONDS", 0.01)
+    async with asyncio.timeout(PATIENCE), open_house(tmp_path):
+        await third.wait()
+
+
 async def test_an_entry_of_the_trail_that_was_changed_is_told_of_within_a_day(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
@@ -76,10 +103,11 @@ async def test_an_entry_of_the_trail_that_was_changed_is_told_of_within_a_day(
             looked.clear()
             await house.restart()
             await looked.wait()
-            house.clock.now += 600
             assert house.service is not None
             assert house.service.notifier is not None
-            await house.service.notifier.round()
+            for _ in range(6):  # who has just begun waits before it says that something is over
+                house.clock.now += 60
+                await house.service.notifier.round()
             async with house.store.database.connect() as conn:
                 found = await staff_events.lasting_events(conn)
             return [(it.event, it.severity, it.text) for it in found]
