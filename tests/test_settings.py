@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from penstock import settings
 from penstock.domain.mail import messages
+from penstock.operations.logs import hide
 from penstock.operations.mail_sender import compose_message
 from penstock.settings import Settings, SettingsError, load
 
@@ -197,6 +198,23 @@ def test_no_secret_is_shown(name: str, tmp_path: Path) -> None:
     assert "hunter2" not in settings.shown_value(loaded, name)
     assert "hunter2" not in repr(loaded)
     assert "hunter2" not in repr(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "smtp://ann@example.com:hunter2@smtp.example.com:587",
+        "smtp://ann:hunter@2hunter2@smtp.example.com",
+        "smtp://:hunter2@hunter2@smtp.example.com",
+        "smtps://ann%40example.com:hunter2@smtp.example.com",
+    ],
+)
+def test_a_password_is_hidden_wherever_an_at_sign_stands(address: str) -> None:
+    loaded = load({"PENSTOCK_MAIL_URL": address}).settings
+    shown = settings.shown_value(loaded, "mail_url")
+    assert "hunter" not in shown
+    assert "smtp.example.com" in shown
+    assert "hunter" not in hide(f"cannot reach {address} now")
 
 
 def test_a_misspelt_variable_is_told_and_harmless() -> None:

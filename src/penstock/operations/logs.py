@@ -40,7 +40,7 @@ LOG_FIELDS = (
 _LAST_LINES = 2.0
 """Seconds for the lines that wait when the process ends."""
 
-_CREDENTIAL = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:\bbearer\s+)[^\s\"']{8,}|://[^/\s:@]*:[^@\s/]+@")
+_CREDENTIAL = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:\bbearer\s+)[^\s\"']{8,}|://[^/\s:]*:[^\s/]+@")
 
 
 OURS = ("penstock",)

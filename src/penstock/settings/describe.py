@@ -80,7 +80,8 @@ def markdown() -> str:
 def _without_secrets(value: str, *, whole: bool) -> str:
     if whole:
         return "(set)" if value else ""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:(hidden)@", value).partition("?")[0]
+    # as addresses are read: up to the last @ before the path, for a user may be a mail address
+    return re.sub(r"(://[^:/?#\s]*):[^/?#\s]*@", r"\1:(hidden)@", value).partition("?")[0]
 
 
 # ---- reading the record
